@@ -53,17 +53,23 @@ struct LineError {
 
 /// The answer to a write of so many points.
 pub fn of(mut answer: Answer, points: usize) -> Verdict {
+    // What is in between, such as the page where a network asks for a login, answers 200, and so does InfluxDB 1 if it could not do what it was asked.
+    if matches!(answer.status, 200..=299) && answer.status != STORED {
+        return Verdict::Whole(halt(&answer, "a server of points answers 204 when it has stored them"));
+    }
     let Ok(Said { error, message, data }) = serde_json::from_slice(&answer.text) else {
-        return Verdict::Whole(outcome::of(&answer));
+        return Verdict::Whole(of_others(&answer));
     };
-    let message = error.or(message).unwrap_or_default();
+    let Some(message) = error.or(message) else {
+        return Verdict::Whole(of_others(&Answer { text: Vec::new(), ..answer }));
+    };
     // The words alone are for people.
     answer.text = message.clone().into_bytes();
+    if matches!(answer.status, 400 | 403 | 422 | 500) && is_about_age(&message) {
+        return Verdict::TooOld { dropped: dropped(&message), said: outcome::said(&answer) };
+    }
     if !matches!(answer.status, 400 | 422 | 500) {
         return Verdict::Whole(outcome::of(&answer));
-    }
-    if is_about_age(&message) {
-        return Verdict::TooOld { dropped: dropped(&message), said: outcome::said(&answer) };
     }
     let of_line =
         |line: &LineError| outcome::said(&Answer { text: line.error_message.clone().into_bytes(), ..answer.clone() });
@@ -74,6 +80,33 @@ pub fn of(mut answer: Answer, points: usize) -> Verdict {
         (_, Some(Lines::Many(lines))) => of_lines(&lines, points, of_line),
         (_, Some(Lines::One(line))) => Verdict::Whole(Outcome::Reject(of_line(&line))),
     }
+}
+
+/// The answer to a write of no points, which some call a fault.
+pub fn of_nothing(answer: Answer) -> Outcome {
+    if answer.status == 200 && answer.text.is_empty() {
+        return Outcome::Accepted { shard: None };
+    }
+    match of(answer, 0) {
+        Verdict::Whole(outcome) => outcome,
+        Verdict::These(_) | Verdict::TooOld { .. } => Outcome::Accepted { shard: None },
+    }
+}
+
+/// What is not in the form in which InfluxDB refuses points is of somebody who has not looked at them: a port for TLS that was asked without, a proxy that has no
+/// way for them, VictoriaMetrics at a path that it does not know. The points are not to blame.
+fn of_others(answer: &Answer) -> Outcome {
+    match answer.status {
+        // It may have been cut off.
+        400 | 422 if !answer.text.trim_ascii_start().starts_with(b"{") => {
+            halt(answer, "that is not how points are refused")
+        }
+        _ => outcome::of(answer),
+    }
+}
+
+fn halt(answer: &Answer, why: &str) -> Outcome {
+    Outcome::Halt(format!("{} ({why}; look at url)", outcome::said(answer)))
 }
 
 fn of_lines(lines: &[LineError], points: usize, said: impl Fn(&LineError) -> String) -> Verdict {
@@ -96,11 +129,17 @@ fn of_lines(lines: &[LineError], points: usize, said: impl Fn(&LineError) -> Str
     }
 }
 
+/// The status that says that points are stored.
+const STORED: u16 = 204;
+
 /// Some versions name no more lines than this.
 const LISTED_MAX: usize = 100;
 
 fn is_about_age(message: &str) -> bool {
-    ["beyond retention policy", "outside retention policy"].iter().any(|words| message.contains(words))
+    // The last one is of the engine of InfluxDB 3, in InfluxDB Cloud as well.
+    ["beyond retention policy", "outside retention policy", "outside of the retention period"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 /// The number behind the last `dropped=`. Other faults of the same request are not counted in it, or it is 0.
@@ -124,9 +163,7 @@ mod tests {
 
     #[test]
     fn each_status_has_its_meaning() {
-        for status in [200, 204] {
-            assert_eq!(verdict(status, "", 1), Verdict::Whole(Outcome::Accepted { shard: None }));
-        }
+        assert_eq!(verdict(204, "", 1), Verdict::Whole(Outcome::Accepted { shard: None }));
         for (status, text, said) in [
             (401, r#"{"error":"authorization failed"}"#, "HTTP status 401"),
             (403, "", "HTTP status 403"),
@@ -143,6 +180,37 @@ mod tests {
         let timeout = verdict(500, r#"{"error":"timeout"}"#, 1);
         let said = "HTTP status 500: timeout".to_owned();
         assert_eq!(timeout, Verdict::Whole(Outcome::Later { reason: said, after_us: None }));
+    }
+
+    /// Nothing counts as delivered, and nothing is given up, on the word of what is in between.
+    #[test]
+    fn what_is_no_answer_of_a_server_of_points_halts() {
+        for (status, text) in [
+            (200, "<html>Welcome to our network</html>"),
+            (200, r#"{"results":[]}"#),
+            (202, ""),
+            (400, "Client sent an HTTP request to an HTTPS server."),
+            (400, "<html><center>The plain HTTP request was sent to HTTPS port</center></html>"),
+            (400, r#"remoteAddr: "127.0.0.1:1"; requestURI: /write; unsupported path requested: "/write""#),
+            (400, r#"{"detail":"no route"}"#),
+            (422, ""),
+        ] {
+            let told = verdict(status, text, 3);
+            assert!(matches!(told, Verdict::Whole(Outcome::Halt(_))), "{status} {text}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn to_write_nothing_is_a_question_whether_it_would_be_let_in() {
+        let of = |status, text: &str| {
+            of_nothing(Answer { status, retry_after: None, date: None, text: text.as_bytes().to_vec() })
+        };
+        let accepted = Outcome::Accepted { shard: None };
+        assert_eq!((of(204, ""), of(200, "")), (accepted.clone(), accepted));
+        assert!(matches!(of(400, r#"{"code":"invalid","message":"writing requires points"}"#), Outcome::Reject(_)));
+        for (status, text) in [(200, "<html>"), (400, "unsupported path requested"), (401, ""), (404, "")] {
+            assert!(matches!(of(status, text), Outcome::Halt(_)), "{status} {text}");
+        }
     }
 
     /// As the servers themselves say it.
@@ -162,10 +230,16 @@ mod tests {
             ),
             (400, r#"{"error":"partial write: points beyond retention policy dropped=0"}"#, None),
             (400, r#"{"error":"points beyond retention policy"}"#, None),
+            (
+                400,
+                r#"{"code":"invalid","message":"data in table t is outside of the retention period: minimum acceptable timestamp is 2, but observed timestamp 1 is older"}"#,
+                None,
+            ),
+            (403, r#"{"code":"forbidden","message":"data in table t is outside of the retention period"}"#, None),
         ] {
             let Verdict::TooOld { dropped: told, said } = verdict(status, text, 9) else { panic!("{text}") };
             assert_eq!(told, dropped, "{said}");
-            assert!(said.contains("retention policy") && !said.contains("{\""), "{said}");
+            assert!(said.contains("retention p") && !said.contains("{\""), "{said}");
         }
     }
 
@@ -187,7 +261,6 @@ mod tests {
                 r#"{"code":"internal error","message":"partial write: max-values-per-tag limit exceeded dropped=2"}"#,
                 "HTTP status 500: partial write: max",
             ),
-            (422, "what is that", "HTTP status 422: what is that"),
             (
                 400,
                 r#"{"error":"parsing failed for write_lp endpoint","data":{"original_line":"a","line_number":1,"error_message":"No fields were provided"}}"#,

@@ -12,12 +12,13 @@ use crate::core::record::{write_f64, write_i64};
 pub struct Line<'a> {
     out: &'a mut Vec<u8>,
     begin: usize,
+    bytes_max: usize,
     has_fields: bool,
 }
 
 impl<'a> Line<'a> {
-    /// The tags follow, then the fields.
-    pub fn begin(out: &'a mut Vec<u8>, measurement: &str) -> Line<'a> {
+    /// The tags follow, then the fields. A line that becomes longer than this is none.
+    pub fn begin(out: &'a mut Vec<u8>, measurement: &str, bytes_max: usize) -> Line<'a> {
         let begin = out.len();
         match measurement.strip_prefix('#') {
             Some(rest) => {
@@ -26,13 +27,18 @@ impl<'a> Line<'a> {
             }
             None => write_name(out, measurement, b", "),
         }
-        Line { out, begin, has_fields: false }
+        Line { out, begin, bytes_max, has_fields: false }
+    }
+
+    /// Whether it is too long already, so that nothing more is written.
+    pub fn is_too_long(&self) -> bool {
+        self.out.len() - self.begin > self.bytes_max
     }
 
     /// A tag that is empty is left out: there is no way to write it.
     pub fn tag(&mut self, key: &str, value: &str) {
         assert!(!self.has_fields, "tags come before fields");
-        if value.is_empty() {
+        if value.is_empty() || self.is_too_long() {
             return;
         }
         self.out.push(b',');
@@ -43,13 +49,16 @@ impl<'a> Line<'a> {
 
     /// What is not finite is left out: there is no way to write it.
     pub fn number(&mut self, key: &str, value: f64) {
-        if value.is_finite() {
+        if value.is_finite() && !self.is_too_long() {
             self.field(key);
             write_float(self.out, value);
         }
     }
 
     pub fn text(&mut self, key: &str, value: &str) {
+        if self.is_too_long() {
+            return;
+        }
         self.field(key);
         self.out.push(b'"');
         for c in value.chars() {
@@ -69,16 +78,17 @@ impl<'a> Line<'a> {
         self.out.push(b'=');
     }
 
-    /// Whether it is a line: without a field it is taken back.
+    /// Whether it is a line: without a field, or too long, it is taken back.
     pub fn end(self, time: i64) -> bool {
-        if self.has_fields {
+        let is_line = self.has_fields && !self.is_too_long();
+        if is_line {
             self.out.push(b' ');
             write_i64(self.out, time);
             self.out.push(b'\n');
         } else {
             self.out.truncate(self.begin);
         }
-        self.has_fields
+        is_line
     }
 }
 
@@ -244,7 +254,7 @@ pub mod tests {
 
     fn written(write: impl FnOnce(&mut Line<'_>)) -> String {
         let mut out = Vec::new();
-        let mut line = Line::begin(&mut out, "m");
+        let mut line = Line::begin(&mut out, "m", 1 << 10);
         write(&mut line);
         line.end(7);
         String::from_utf8(out).expect("text")
@@ -271,10 +281,22 @@ pub mod tests {
             assert_eq!(line, format!("m,t={expected} v=1.0 7\n"));
         }
         let mut out = Vec::new();
-        let mut line = Line::begin(&mut out, "#m=1 x");
+        let mut line = Line::begin(&mut out, "#m=1 x", 1 << 10);
         line.number("v", 1e16);
         assert!(line.end(-1));
         assert_eq!(String::from_utf8_lossy(&out), "%23m=1\\ x v=1.0e+16 -1\n");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_none() {
+        for (bytes_max, is_line) in [("m,t=x a=1.0".len(), true), ("m,t=x a=1.".len(), false), (0, false)] {
+            let mut out = b"before ".to_vec();
+            let mut line = Line::begin(&mut out, "m", bytes_max);
+            line.tag("t", "x");
+            line.number("a", 1.0);
+            assert_eq!(line.end(7), is_line, "{bytes_max}");
+            assert_eq!(out.len() > "before ".len(), is_line);
+        }
     }
 
     #[test]
@@ -309,7 +331,7 @@ pub mod tests {
             time in any::<i64>(),
         ) {
             let mut out = Vec::new();
-            let mut line = Line::begin(&mut out, &measurement);
+            let mut line = Line::begin(&mut out, &measurement, usize::MAX);
             line.tag(&key, &tag);
             line.number("value", number);
             line.text("note", &text);

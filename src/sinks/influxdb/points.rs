@@ -30,6 +30,9 @@ pub const TAKEN: [&str; 11] =
 const PLACE_OF_METRIC: &str = "{metric}";
 const NANOSECONDS: i64 = 1_000_000;
 
+/// A nested field is named by its whole path, so a record may be much shorter than its line. VictoriaMetrics takes no line of more than 256 KiB.
+const LINE_BYTES_MAX: usize = 128 << 10;
+
 /// The measurement of readings: one for each metric, or one for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measurement {
@@ -165,7 +168,8 @@ impl Form {
         for (number, record) in records.iter().enumerate() {
             for line in record.data.split_inclusive(|byte| *byte == b'\n') {
                 let before = points.points.len();
-                let mut writer = Writer { form: self, points: &mut points, record: number };
+                let bytes_max = (8 * line.len() + (4 << 10)).min(LINE_BYTES_MAX);
+                let mut writer = Writer { form: self, points: &mut points, record: number, bytes_max };
                 writer.line(line);
                 if points.points.len() == before {
                     points.passed_over[number] += 1;
@@ -181,6 +185,8 @@ struct Writer<'a> {
     form: &'a Form,
     points: &'a mut Points,
     record: usize,
+    /// Of each of its points.
+    bytes_max: usize,
 }
 
 impl Writer<'_> {
@@ -275,7 +281,7 @@ impl Writer<'_> {
             line.number("clock_synced", f64::from(u8::from(is_synced)));
             let ours = state.iter().filter(|(key, _)| !["v", "position", "at_ms"].contains(&key.as_str()));
             for (key, value) in ours {
-                numbers(line, key.clone(), value, '_');
+                numbers(line, &mut key.clone(), value, '_');
             }
         });
         let rows = state.get("ledger").and_then(Value::as_array);
@@ -284,7 +290,7 @@ impl Writer<'_> {
             let tags = vec![("stream", text("stream")), ("sink", text("sink"))];
             self.point(record, LEDGER, tags, at_ms, |line| {
                 for (key, value) in row.as_object().into_iter().flatten() {
-                    numbers(line, key.clone(), value, '_');
+                    numbers(line, &mut key.clone(), value, '_');
                 }
             });
         }
@@ -299,11 +305,11 @@ impl Writer<'_> {
                 for (key, value) in payload {
                     // A field cannot have the name of a tag, and none can be named time.
                     let is_taken = TAKEN.contains(&key.as_str()) && key != "value";
-                    let key = if is_taken || key.is_empty() { format!("{key}_") } else { key.clone() };
-                    numbers(line, key, value, '.');
+                    let mut key = if is_taken || key.is_empty() { format!("{key}_") } else { key.clone() };
+                    numbers(line, &mut key, value, '.');
                 }
             }
-            Some(payload) => numbers(line, "value".to_owned(), payload, '.'),
+            Some(payload) => numbers(line, &mut "value".to_owned(), payload, '.'),
             None => {}
         });
     }
@@ -320,7 +326,7 @@ impl Writer<'_> {
         let time = at_ms.and_then(|at_ms| time(self.form.precision, at_ms, record));
         let Some(time) = time.filter(|_| !measurement.is_empty()) else { return };
         let begin = self.points.body.len();
-        let mut line = Line::begin(&mut self.points.body, measurement);
+        let mut line = Line::begin(&mut self.points.body, measurement, self.bytes_max);
         let mut tags: Vec<(&str, &str)> = tags.into_iter().chain([("gateway", &*record.gateway)]).collect();
         // In the order in which servers keep them.
         tags.sort_unstable();
@@ -333,13 +339,17 @@ impl Writer<'_> {
 }
 
 /// Adds the number that this is, or those that it holds, by names that begin with `key`. Booleans are 0 and 1.
-fn numbers(line: &mut Line<'_>, key: String, value: &Value, separator: char) {
+fn numbers(line: &mut Line<'_>, key: &mut String, value: &Value, separator: char) {
     match value {
-        Value::Number(number) => number.as_f64().into_iter().for_each(|number| line.number(&key, number)),
-        Value::Bool(is_true) => line.number(&key, f64::from(u8::from(*is_true))),
+        Value::Number(number) => number.as_f64().into_iter().for_each(|number| line.number(key, number)),
+        Value::Bool(is_true) => line.number(key, f64::from(u8::from(*is_true))),
         Value::Object(object) => {
             for (inner, value) in object {
-                numbers(line, format!("{key}{separator}{inner}"), value, separator);
+                let outer = key.len();
+                key.push(separator);
+                key.push_str(inner);
+                numbers(line, key, value, separator);
+                key.truncate(outer);
             }
         }
         Value::Array(_) | Value::String(_) | Value::Null => {}

@@ -122,6 +122,13 @@ impl Place {
         }
     }
 
+    /// Whether it is InfluxData's own service.
+    pub fn is_cloud(&self) -> bool {
+        let authority = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
+        let host = authority.split(['/', ':']).next().unwrap_or_default();
+        self.server == Server::Influx2 && host.ends_with(".influxdata.com")
+    }
+
     /// For people.
     pub fn describe(&self) -> String {
         let Place { url, database, retention_policy, org, bucket, .. } = self;
@@ -137,6 +144,8 @@ impl Place {
             Login::None => None,
             Login::Token(token) => {
                 let scheme = match self.server {
+                    // InfluxDB 1 knows JSON web tokens, and a login in the place of a token.
+                    Server::Influx1 if !token.0.contains(':') => "Bearer",
                     Server::Influx1 | Server::Influx2 => "Token",
                     Server::Influx3 | Server::VictoriaMetrics => "Bearer",
                 };
@@ -198,7 +207,10 @@ mod tests {
     fn each_server_has_its_way_of_logging_in_and_none_is_shown() {
         let token = Login::Token(Secret("t0k3n".to_owned()));
         let user = Login::User { name: "anna".to_owned(), password: Secret("pass".to_owned()) };
+        let of_one = Login::Token(Secret("anna:pass".to_owned()));
         for (server, login, expected) in [
+            (Server::Influx1, &token, "Bearer t0k3n"),
+            (Server::Influx1, &of_one, "Token anna:pass"),
             (Server::Influx1, &user, "Basic YW5uYTpwYXNz"),
             (Server::Influx2, &token, "Token t0k3n"),
             (Server::Influx3, &token, "Bearer t0k3n"),

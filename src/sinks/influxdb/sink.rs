@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::InfluxSink;
+use super::answer;
 use super::points::{Form, Measurement, Precision, TAKEN};
 use super::server::{Harmless, Login, Place, Server};
 use super::target::InfluxTarget;
@@ -16,7 +17,6 @@ use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::compression::Compression;
 use crate::sinks::http::client::Question;
-use crate::sinks::http::outcome;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::{self, Counted};
 use crate::sinks::probe::{Probe, Probing, of_outcome};
@@ -181,6 +181,9 @@ fn form(section: &mut Section<'_>, server: Server) -> Form {
             section.blame("tags", format!("{name} is the name of something else in a point"));
         }
     }
+    if let Some((_, name)) = tags.iter().enumerate().find(|(at, name)| tags[..*at].contains(name)) {
+        section.blame("tags", format!("{name} is there twice"));
+    }
     let keeps = section.choice("same_time", &[("keep", true), ("overwrite", false)]).unwrap_or(true);
     let precision = match (server.has_nanoseconds(), keeps) {
         (false, _) => Precision::Milliseconds,
@@ -193,6 +196,8 @@ fn form(section: &mut Section<'_>, server: Server) -> Form {
 /// Of VictoriaMetrics, whose answer says nothing.
 const NO_PROOF: &str = "VictoriaMetrics answers 204 whatever it does with a point, and before it is stored: older ones than its -retentionPeriod (a month, unless it is set) are dropped, \
                         and counted as delivered here; its vm_rows_ignored_total and vm_rows_invalid_total tell";
+/// Of InfluxDB Cloud on its older engine.
+const QUEUED: &str = "InfluxDB Cloud may answer 204 when it has queued a point, and refuse it afterwards, because of its age or a field's type: such a point counts as delivered here; its bucket _monitoring tells";
 const REPEATS: &str =
     "VictoriaMetrics keeps a point that is sent again beside the first, unless it has -dedup.minScrapeInterval=1ms";
 
@@ -210,6 +215,9 @@ impl ConfiguredSink for InfluxTarget {
         let mut notes = Vec::new();
         if self.place.server == Server::VictoriaMetrics {
             notes.extend([NO_PROOF.to_owned(), REPEATS.to_owned()]);
+        }
+        if self.place.is_cloud() {
+            notes.push(QUEUED.to_owned());
         }
         if self.is_plain() && self.login != Login::None && !network::is_here(&self.place.url) {
             notes.push(format!("{} is not encrypted: whoever listens learns the login", self.place.url));
@@ -267,8 +275,8 @@ impl ConfiguredSink for InfluxTarget {
                 (Harmless::Query, 404) => {
                     Finding::well(format!("{asked}: it lets us in; the database is made by the first write"))
                 }
-                _ => match outcome::of(&answer) {
-                    // Nothing was to be written, which some call a fault.
+                (Harmless::Query, 200..=299) => Finding::well(format!("{asked}: it lets us in")),
+                _ => match answer::of_nothing(answer) {
                     Outcome::Accepted { .. } | Outcome::Reject(_) => Finding::well(format!("{asked}: it lets us in")),
                     outcome => of_outcome(&asked, &outcome),
                 },

@@ -29,6 +29,8 @@ fn what_is_configured_is_described() {
     let (_, notes) = described(&two.replace("https", "http"));
     assert_eq!(notes, ["http://influx:8086 is not encrypted: whoever listens learns the login"]);
     assert!(described(&two.replace("https://influx", "http://127.0.0.1")).1.is_empty());
+    let (_, notes) = described(&two.replace("https://influx:8086", "https://eu-1.aws.cloud2.influxdata.com"));
+    assert!(notes.len() == 1 && notes[0].contains("queued"), "{notes:?}");
 }
 
 #[test]
@@ -41,6 +43,7 @@ fn what_does_not_fit_together_is_named() {
         (format!("{one}database = 'd'\nusername = 'u'\npassword = 'p'\ntoken = 't'"), "one of them has to go"),
         (format!("{one}database = 'd'\nmeasurement = '{{device}}'"), "only {metric} can be filled in"),
         (format!("{one}database = 'd'\ntags = ['road', 'time']"), "time is the name of something else"),
+        (format!("{one}database = 'd'\ntags = ['road', 'trip', 'road']"), "road is there twice"),
         (format!("{one}database = 'd'\nstreams = ['none']"), "there is no stream none"),
         (format!("{one}database = 'd'\ntoken = 'env:NOT_SET_ANYWHERE'"), "NOT_SET_ANYWHERE is not set"),
         ("server = 'influxdb2'\nurl = 'http://h'\nbucket = 'b'".to_owned(), "InfluxDB 2 needs org"),

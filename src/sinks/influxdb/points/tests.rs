@@ -142,3 +142,17 @@ fn an_integer_beyond_a_double_is_a_text_as_well_where_there_are_texts() {
         assert!(point.fields.values().all(|field| matches!(field, Field::Float(_))), "{point:?}");
     }
 }
+
+/// With the control: the same payload with a short name.
+#[test]
+fn a_payload_of_long_names_does_not_become_a_huge_line() {
+    let fields: Vec<String> = (0..10_000).map(|number| format!("\"k{number}\":1")).collect();
+    for (name_bytes, is_point) in [(100_000, false), (2_000, false), (1, true)] {
+        let name = "a".repeat(name_bytes);
+        let payload = format!("{{\"{name}\":{{{}}}}}", fields.join(","));
+        let record = RULE.replace(r#"{"a":{"b":1,"c":true},"time":4,"door":"open","value":2}"#, &payload);
+        let points = form().points(&records(&[&record]));
+        assert_eq!((points.points.len(), points.passed_over[0]), (usize::from(is_point), u64::from(!is_point)));
+        assert!(points.body.capacity() <= 4 * LINE_BYTES_MAX, "{}", points.body.capacity());
+    }
+}
