@@ -264,12 +264,14 @@ fn a_mapping_that_fits_few_costs_no_more_than_it_takes() {
     cluster.order("most", 1);
     cluster.order("blocked", 0);
     wait_for_error(&gateway, "raw", "it is not the fault of single ones: mapper_parsing_exception");
-    let line = ledger_line(&gateway.status(), "search", "raw");
+    let status = gateway.status();
+    let line = ledger_line(&status, "search", "raw");
     let count = |name: &str| line[name].as_u64().unwrap();
     assert!(count("dead_lettered") <= 100 + count("delivered") && count("buffered") >= 500, "{line}");
     cluster.order("most", 0);
     wait_until("the rest is delivered", || ledger_line(&gateway.status(), "search", "raw")["buffered"] == 0);
-    let line = ledger_line(&gateway.status(), "search", "raw");
+    let status = gateway.status();
+    let line = ledger_line(&status, "search", "raw");
     assert_eq!(line["delivered"], cluster.documents("raw").len(), "{line}");
     assert_eq!(gateway.status()["ledger_adds_up"], true);
 }
