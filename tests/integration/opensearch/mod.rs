@@ -240,7 +240,7 @@ fn a_shard_that_is_not_there_holds_up_its_documents_only() {
     let folder = tempfile::tempdir().unwrap();
     let (mut cluster, mut fleet) = (Cluster::start(&[]), Fleet::default());
     cluster.order("red", 1);
-    let gateway = cluster.start_gateway(folder.path(), "streams = ['raw']");
+    let gateway = cluster.start_gateway(folder.path(), "streams = ['raw']\nrequests_in_flight = 1");
     let mut device = Client::connect(gateway.mqtt, "device");
     device.publish("devices/lost/temperature", r#"{"value":20.5,"note":"RED"}"#);
     fleet.publish(gateway.mqtt, 10);
