@@ -240,7 +240,7 @@ fn a_shard_that_is_not_there_holds_up_its_documents_only() {
     let folder = tempfile::tempdir().unwrap();
     let (mut cluster, mut fleet) = (Cluster::start(&[]), Fleet::default());
     cluster.order("red", 1);
-    let gateway = cluster.start_gateway(folder.path(), "streams = ['raw']");
+    let gateway = cluster.start_gateway(folder.path(), "streams = ['raw']\nrequests_in_flight = 1");
     let mut device = Client::connect(gateway.mqtt, "device");
     device.publish("devices/lost/temperature", r#"{"value":20.5,"note":"RED"}"#);
     fleet.publish(gateway.mqtt, 10);
@@ -264,12 +264,14 @@ fn a_mapping_that_fits_few_costs_no_more_than_it_takes() {
     cluster.order("most", 1);
     cluster.order("blocked", 0);
     wait_for_error(&gateway, "raw", "it is not the fault of single ones: mapper_parsing_exception");
-    let line = ledger_line(&gateway.status(), "search", "raw");
+    let status = gateway.status();
+    let line = ledger_line(&status, "search", "raw");
     let count = |name: &str| line[name].as_u64().unwrap();
     assert!(count("dead_lettered") <= 100 + count("delivered") && count("buffered") >= 500, "{line}");
     cluster.order("most", 0);
     wait_until("the rest is delivered", || ledger_line(&gateway.status(), "search", "raw")["buffered"] == 0);
-    let line = ledger_line(&gateway.status(), "search", "raw");
+    let status = gateway.status();
+    let line = ledger_line(&status, "search", "raw");
     assert_eq!(line["delivered"], cluster.documents("raw").len(), "{line}");
     assert_eq!(gateway.status()["ledger_adds_up"], true);
 }
