@@ -517,6 +517,11 @@ fn a_body_has_its_own_keys_and_what_makes_no_sense_is_named() {
     let firehose = right(&sink("body = \"firehose\"\ncompression = \"gzip\"\ncommon_attributes = { site = \"y\" }"));
     assert!(firehose.sinks[0].sink.describe().ends_with("as Amazon Data Firehose does"));
     right(&sink("body = \"splunk\"\ntoken = \"t\"\ntake = \"alerts\""));
+    let longest = format!("arn:aws-us-gov:firehose:us-gov-west-1:123456789012:deliverystream/{}", "a".repeat(64));
+    right(&sink(&format!("body = \"firehose\"\nsource_arn = \"{longest}\"")));
+    right(&sink("body = \"splunk\"\ntoken = \"t\"\nacknowledge = false\nheaders = { Cookie = \"waf=1\" }"));
+    let attributes: Vec<String> = (0..5).map(|at| format!("a{at} = \"{}\"", "v".repeat(1_000))).collect();
+    let attributes = attributes.join(", ");
     let long = "k".repeat(4097);
     for (keys, expected) in [
         ("body = \"splunk\"", "Splunk needs token"),
@@ -533,6 +538,8 @@ fn a_body_has_its_own_keys_and_what_makes_no_sense_is_named() {
         ),
         ("body = \"firehose\"\ntake = \"alerts\"\nalert_format = \"alertmanager\"", "know no such body"),
         (&format!("body = \"firehose\"\naccess_key = \"{long}\""), "1 to 4096 bytes"),
+        (&format!("body = \"firehose\"\ncommon_attributes = {{ {attributes} }}"), "4096 bytes together"),
+        ("body = \"splunk\"\ntoken = \"t\"\nheaders = { Cookie = \"waf=1\" }", "leave Cookie away"),
         ("body = \"firehose\"\naccess_key = \"env:NOT_SET_ANYWHERE\"", "NOT_SET_ANYWHERE is not set"),
     ] {
         let problems = wrong(&sink(keys));

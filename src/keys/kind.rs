@@ -60,6 +60,8 @@ pub enum Shape {
     GatewayId,
     /// A host name or IP address, without a port.
     HostName,
+    /// The ARN of a stream of Firehose, whose parts have lengths of their own.
+    StreamArn,
     /// A host name with or without a port.
     HostAndPort,
     /// A name of AWS IoT; becomes part of a URL's path.
@@ -260,6 +262,7 @@ impl fmt::Display for Kind {
                 Shape::PayloadPath => "a path such as $.a.b, $.a.\"b-c\"[0] or, within each, @.b",
                 Shape::TimeFormat => "auto, unix_s, unix_ms, unix_us, unix_ns, rfc3339, or a pattern such as %d.%m.%Y %H:%M:%S",
                 Shape::TimeZone => "UTC, or an offset such as +02:00",
+                Shape::StreamArn => "a text of 1 to 256 bytes without control characters",
                 Shape::HostName => "a name or an IP address without a port, such as gateway.example.com",
                 Shape::HostAndPort => "the name of a host without https://, with or without a port, such as host.example.com:443",
                 Shape::RoleAlias => "1 to 128 characters of A-Z, a-z, 0-9, =, @, _ and -",
@@ -379,6 +382,7 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
                 && port.parse::<u16>().is_ok_and(|port| port > 0)
         }
         Shape::RoleAlias => only(128, |b| b.is_ascii_alphanumeric() || b"=@_-".contains(&b)),
+        Shape::StreamArn => readable(256),
         Shape::ThingName => only(128, |b| b.is_ascii_alphanumeric() || b":_-".contains(&b)),
         Shape::Path | Shape::Folder if text == "~" || text.starts_with("~/") => {
             return Err("~ is not expanded; write the whole path".to_owned());

@@ -6,6 +6,7 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::BodyExt;
+use serde_json::Value;
 
 use super::outcome::{self, Answer};
 use super::target::HttpTarget;
@@ -144,6 +145,9 @@ impl Client {
         for secret in of_headers.chain(parts_of_url(&self.url.0)) {
             text = text.replace(secret, "(not shown)");
         }
+        for secret in self.headers.iter().flat_map(|(_, secret)| texts_within(&secret.0)) {
+            text = text.replace(&secret, "(not shown)");
+        }
         Answer { text: text.into_bytes(), ..answer }
     }
 
@@ -186,5 +190,42 @@ impl Client {
             }
         }
         Ok(Exchanged { answer: Answer { status, retry_after, date, text }, cookies })
+    }
+}
+
+/// Of a header that is a JSON object, the texts in it, as they are and as JSON writes them: a service may repeat one of them alone.
+fn texts_within(value: &str) -> Vec<String> {
+    fn collect(value: Value, into: &mut Vec<String>) {
+        match value {
+            Value::String(text) if text.len() >= WORD_BYTES_MIN => {
+                let written = Value::from(&*text).to_string();
+                into.extend([written[1..written.len() - 1].to_owned(), text]);
+            }
+            Value::Array(values) => values.into_iter().for_each(|value| collect(value, into)),
+            Value::Object(members) => members.into_iter().for_each(|(_, value)| collect(value, into)),
+            _ => {}
+        }
+    }
+    let mut texts = Vec::new();
+    if let Ok(object @ Value::Object(_)) = serde_json::from_str(value) {
+        collect(object, &mut texts);
+    }
+    // The longest first: one may be a part of another.
+    texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    texts.dedup();
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_of_a_header_that_is_an_object_is_a_secret_by_itself() {
+        let header = r#"{"commonAttributes":{"key":"S3CR3T","more":"S3CR3T-2","quoted":"a\"bc","n":"7"}}"#;
+        assert_eq!(texts_within(header), ["S3CR3T-2", "S3CR3T", "a\\\"bc", "a\"bc"]);
+        for other in ["Bearer S3CR3T", "", "7", "\"S3CR3T\"", "{"] {
+            assert!(texts_within(other).is_empty(), "{other}");
+        }
     }
 }

@@ -23,6 +23,9 @@ pub const RECORD_BYTES_MAX: usize = 1_000 << 10;
 /// A longer response counts as none.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
+const NOT_OF_THE_ENDPOINT: &str =
+    "; the answer does not name our request, so it tells of no record: look at url, and at what is on the way to it";
+
 /// Sends requests of this protocol.
 pub struct Firehose {
     form: FirehoseForm,
@@ -121,7 +124,15 @@ struct Said {
     _timestamp: f64,
 }
 
-/// Only 413 is final. What needs a person is said to be so, and tried again as well.
+/// Whose request was refused.
+#[derive(Deserialize)]
+struct Refused {
+    #[serde(rename = "requestId")]
+    id: String,
+}
+
+/// 413 is final, and so is a refusal with our id: the endpoint itself has judged this request, so its records are to blame. A refusal without
+/// it may be anybody's on the way. What needs a person is said to be so, and tried again as well.
 fn judge(shown: &Answer, text: &[u8], id: &str) -> Outcome {
     match shown.status {
         200 => match fault(text, id) {
@@ -132,7 +143,10 @@ fn judge(shown: &Answer, text: &[u8], id: &str) -> Outcome {
         },
         REQUEST_TOO_LARGE => outcome::of(shown),
         400..=499 => match outcome::of(shown) {
-            Outcome::Reject(reason) => Outcome::Later { reason, after_us: None },
+            Outcome::Reject(said) if serde_json::from_slice::<Refused>(text).is_ok_and(|refused| refused.id == id) => {
+                Outcome::Reject(said)
+            }
+            Outcome::Reject(said) => Outcome::Halt(said + NOT_OF_THE_ENDPOINT),
             other => other,
         },
         201..=299 => {
@@ -188,10 +202,19 @@ mod tests {
     }
 
     #[test]
-    fn only_413_is_final() {
+    fn what_is_refused_with_our_id_is_final_and_413_is() {
         let right = r#"{"requestId":"a-1","timestamp":1,"errorMessage":"no"}"#;
         assert!(matches!(judged(413, right), Outcome::TooLarge(_)));
-        for status in [201, 204, 400, 408, 422, 429, 500, 503] {
+        for status in [400, 422] {
+            assert!(matches!(judged(status, right), Outcome::Reject(_)), "{status}");
+            for other in
+                [r#"{"requestId":"a-2","timestamp":1}"#, r#"{"errorMessage":"no"}"#, "<html>bad request</html>", ""]
+            {
+                let Outcome::Halt(said) = judged(status, other) else { panic!("{status} {other}") };
+                assert!(said.contains("does not name our request"), "{said}");
+            }
+        }
+        for status in [201, 204, 408, 429, 500, 503] {
             assert!(matches!(judged(status, right), Outcome::Later { .. }), "{status}");
         }
         for status in [301, 302, 401, 403, 404] {

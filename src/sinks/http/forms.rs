@@ -40,6 +40,8 @@ const OF_SPLUNK: [&str; 6] = ["token", "index", "source", "sourcetype", "acknowl
 /// Most bytes of an access key, and of the name and the value of a common attribute.
 pub const ACCESS_KEY_BYTES_MAX: usize = 4096;
 const ATTRIBUTE_VALUE_BYTES_MAX: usize = 1024;
+/// And of the header with all of them: servers take headers of about twice this.
+const ATTRIBUTES_BYTES_MAX: usize = 4 << 10;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
@@ -80,6 +82,11 @@ pub fn read(section: &mut Section<'_>, url: &str, headers: &[(String, Secret)], 
     if headers.iter().any(|(name, _)| is_reserved(name)) {
         section.blame("headers", "this body brings Content-Type and the headers of its protocol by itself");
     }
+    // It would be replaced by the load balancer's, in some requests of a channel and not in others.
+    let has_cookie = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("cookie"));
+    if word == Word::Splunk && splunk.acknowledged_within.is_some() && has_cookie {
+        section.blame("headers", "with acknowledgements, cookies are those that responses set; leave Cookie away");
+    }
     if word == Word::Firehose {
         return Form::Firehose(firehose);
     }
@@ -107,6 +114,10 @@ fn firehose(section: &mut Section<'_>) -> FirehoseForm {
             }
             common_attributes.push((name, value));
         }
+    }
+    let bytes: usize = common_attributes.iter().map(|(name, value)| name.len() + value.0.len()).sum();
+    if bytes > ATTRIBUTES_BYTES_MAX {
+        section.blame("common_attributes", "names and values have at most 4096 bytes together: they are one header");
     }
     FirehoseForm { access_key, source_arn, common_attributes }
 }
@@ -162,6 +173,10 @@ mod tests {
     fn an_arn_names_region_account_and_stream() {
         for right in [
             "arn:aws:firehose:us-east-1:000000000000:deliverystream/outrider",
+            concat!(
+                "arn:aws-us-gov:firehose:us-gov-west-1:123456789012:deliverystream/",
+                "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+            ),
             "arn:aws-cn:firehose:cn-north-1:123456789012:deliverystream/a.b_c-1",
         ] {
             assert!(is_arn(right), "{right}");

@@ -45,7 +45,7 @@ const KEYS: &[Key] = &[
     key_of(GROUP, "access_key", Kind::Text(Shape::AccessKey),
         Otherwise { meaning: "none", example: "\"env:FIREHOSE_KEY\"" },
         "With body = \"firehose\": the key that the endpoint lets in; \"env:NAME\" takes it from an environment variable."),
-    key_of(GROUP, "source_arn", Kind::Text(Shape::Name), Literal("\"arn:aws:firehose:us-east-1:000000000000:deliverystream/outrider\""),
+    key_of(GROUP, "source_arn", Kind::Text(Shape::StreamArn), Literal("\"arn:aws:firehose:us-east-1:000000000000:deliverystream/outrider\""),
         "With body = \"firehose\": the Firehose stream that requests say they come from; endpoints take the region, the account and the name out of it."),
     key_of(GROUP, "common_attributes", Kind::Headers { count_max: 50 },
         Otherwise { meaning: "none", example: "{ site = \"yard-7\" }" },
@@ -143,7 +143,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         partition: Partition::Device,
         linger_us: section.duration("batch_delay").as_micros() as u64,
         age_us_max: None,
-        record_bytes_soft: (64 << 10).min(request_bytes_max),
+        record_bytes_soft: record_bytes_soft(&form, request_bytes_max),
         record_bytes_max: match form {
             Form::Firehose(_) => request_bytes_max.min(firehose::RECORD_BYTES_MAX),
             Form::Plain(_) | Form::Splunk(_) => request_bytes_max,
@@ -164,6 +164,15 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         request_timeout: section.duration("timeout"),
         delivery,
     })
+}
+
+/// One record of a device is under way at a time. With acknowledgements it is for as long as one takes, so records are large there: what a device
+/// can have stored is a record for each time that an acknowledgement takes.
+fn record_bytes_soft(form: &Form, request_bytes_max: usize) -> usize {
+    match form {
+        Form::Splunk(form) if form.acknowledged_within.is_some() => request_bytes_max / 2,
+        Form::Plain(_) | Form::Firehose(_) | Form::Splunk(_) => (64 << 10).min(request_bytes_max),
+    }
 }
 
 const UNACKNOWLEDGED: &str = "acknowledge = false: what Splunk's collector has received counts as delivered, although it is in memory only until an indexer has written it";
@@ -252,5 +261,38 @@ impl ConfiguredSink for HttpTarget {
                 Err(outcome) => of_outcome(&asked, &outcome),
             }]
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::body::Framing;
+    use super::super::forms::SplunkForm;
+    use super::*;
+
+    #[test]
+    fn records_that_wait_for_acknowledgements_are_large() {
+        let splunk = |acknowledged_within| {
+            let (source, sourcetype) = ("outrider".to_owned(), "_json".to_owned());
+            Form::Splunk(SplunkForm {
+                token: Secret("t".to_owned()),
+                index: None,
+                source,
+                sourcetype,
+                acknowledged_within,
+            })
+        };
+        let acknowledged = splunk(Some(Duration::from_secs(300)));
+        for (form, request, expected) in [
+            (&acknowledged, 4 << 20, 2 << 20),
+            (&acknowledged, 64 << 10, 32 << 10),
+            (&splunk(None), 4 << 20, 64 << 10),
+            (&Form::Plain(Framing::Lines), 4 << 20, 64 << 10),
+            (&Form::Plain(Framing::Lines), 4 << 10, 4 << 10),
+        ] {
+            assert_eq!(record_bytes_soft(form, request), expected, "{form:?} {request}");
+        }
     }
 }

@@ -29,7 +29,8 @@ fn through_wrong_lost_late_and_false_answers_what_arrives_is_what_the_ledger_say
         start(folder.path(), &endpoint, "compression = 'gzip'\nbatch_delay = '20ms'\nrequest_size_max = '64KiB'");
     let mut fleet = Fleet::default();
     fleet.publish(gateway.mqtt, 20);
-    let faults = ["500", "lost", "late", "wrong-id", "no-timestamp", "html", "long", "429", "401", "400", "302"];
+    let faults =
+        ["500", "lost", "late", "wrong-id", "no-timestamp", "html", "long", "429", "401", "foreign-400", "302"];
     for fault in faults {
         endpoint.order(fault, 2);
         endpoint.order("none", 1);
@@ -42,7 +43,7 @@ fn through_wrong_lost_late_and_false_answers_what_arrives_is_what_the_ledger_say
         assert!(endpoint.has_seen(fault), "no {fault}");
     }
     let log = std::fs::read_to_string(&gateway.log).unwrap();
-    assert!(log.contains("no room for (not shown)") && !log.contains("hidden-key"), "{log}");
+    assert!(log.contains("no room for (not shown) at (not shown)") && !log.contains("hidden-key"), "{log}");
 }
 
 /// A request that is sent again has its id, so an endpoint that takes each id once has no record twice.
@@ -75,6 +76,40 @@ fn a_request_that_is_too_large_is_halved_down_to_the_record() {
     assert_eq!(ledger_line(&gateway.status(), "web", "raw")["dead_lettered"], 1);
     assert!(endpoint.has_seen("413"));
     endpoint.expect_no_problems();
+}
+
+/// One record that the endpoint will never take does not hold up the others.
+#[test]
+fn of_a_request_that_the_endpoint_refuses_only_the_record_to_blame_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Fake::start("firehose_endpoint.py");
+    let gateway = start(folder.path(), &endpoint, "streams = ['raw']\nbatch_delay = '300ms'");
+    let mut fleet = Fleet::default();
+    let mut device = Client::connect(gateway.mqtt, "device");
+    fleet.publish(gateway.mqtt, 3);
+    device.publish("devices/d03/bad", "20.5");
+    device.publish("devices/other/bad", "20.5");
+    fleet.publish(gateway.mqtt, 3);
+    wait_until("all is done with", || ledger_line(&gateway.status(), "web", "raw")["buffered"] == 0);
+    let status = gateway.status();
+    let line = ledger_line(&status, "web", "raw");
+    assert_eq!((&line["delivered"], &line["dead_lettered"]), (&120.into(), &2.into()), "{line}");
+    expect_all(&gateway, endpoint.get("/"), 6);
+    endpoint.expect_no_problems();
+}
+
+/// A refusal of something on the way is no reason to give up any record, but one to call somebody.
+#[test]
+fn a_refusal_without_our_request_id_halts_the_sink() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut endpoint = Fake::start("firehose_endpoint.py");
+    endpoint.order("foreign-400", 3);
+    let gateway = start(folder.path(), &endpoint, "streams = ['raw']\nrequests_in_flight = 1");
+    Fleet::default().publish(gateway.mqtt, 1);
+    wait_until("all is delivered", || ledger_line(&gateway.status(), "web", "raw")["delivered"] == 20);
+    assert_eq!(ledger_line(&gateway.status(), "web", "raw")["dead_lettered"], 0);
+    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    assert!(log.contains("does not name our request"), "{log}");
 }
 
 #[test]

@@ -44,6 +44,8 @@ class Endpoint(Handler):
             if body_max is not None and len(raw) > body_max:
                 fault = "413"
             records = [json.loads(base64.b64decode(record["data"], validate=True)) for record in body["records"]]
+            if any(record.get("metric") == "bad" for record in records):
+                fault = "400"
             seen.append({"fault": fault, "id": name, "count": len(records)})
             if fault in ("none", "lost", "late", "wrong-id", "no-timestamp", "html", "long"):
                 if taken.setdefault(name, records) != records:
@@ -63,10 +65,12 @@ class Endpoint(Handler):
             self.answer(200, {"requestId": name}, as_json)
         elif fault == "html":
             self.answer(200, b"<html>welcome to this hotel</html>")
+        elif fault == "foreign-400":
+            self.answer(400, b"<html>bad request</html>")
         elif fault == "long":
             self.answer(200, {**right, "x": "x" * (1 << 20)}, as_json)
         else:
-            text = f"no room for {self.headers['X-Amz-Firehose-Access-Key']}"
+            text = f"no room for {self.headers['X-Amz-Firehose-Access-Key']} at yard 7"
             self.answer(int(fault), {**right, "errorMessage": text}, as_json)
 
     def checked(self, raw):

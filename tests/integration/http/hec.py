@@ -1,7 +1,8 @@
 """Splunk's HTTP Event Collector with indexer acknowledgement: indexers behind one address, each of which counts the posts of each channel from 0.
 
 What is posted is in the memory of its indexer first, and stored a moment later; only then it is acknowledged. Orders: a fault and how many posts
-have it, or `indexers`, `sticky`, `delay_ms`, `acknowledgements` with a number, or `crash` with the number of an indexer. An event of the metric
+have it, or `indexers`, `sticky`, `delay_ms`, `acknowledgements`, `ack_path` (whether a proxy lets questions
+through) with a number, or `crash` with the number of an indexer. An event of the metric
 `bad` is refused; as with Splunk, those before it in the same post are taken all the same. GET / answers with the events that are stored, in the order in which
 they were, GET /seen with the posts, GET /problems with what was not as the protocol has it.
 """
@@ -16,7 +17,7 @@ TOKEN = "hidden-token"
 GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 decoder = json.JSONDecoder()
 seen, problems, faults, posts = [], [], [], []
-settings = {"indexers": 1, "sticky": 0, "delay_ms": 100, "acknowledgements": 1, "turn": 0}
+settings = {"indexers": 1, "sticky": 0, "delay_ms": 100, "acknowledgements": 1, "ack_path": 1, "turn": 0}
 # Of each indexer: the posts of each channel.
 indexers = [{}, {}, {}]
 
@@ -112,12 +113,14 @@ class Collector(Handler):
         return self.answer(200, reply, [("Set-Cookie", f"LB={to}; Path=/; HttpOnly")] if settings["sticky"] else [])
 
     def acknowledge(self, question):
+        if not settings["ack_path"]:
+            return self.answer(404, b"<html>no such page</html>")
         if not settings["acknowledgements"]:
             return self.answer(400, {"text": "ACK is disabled", "code": 14})
         channel = re.fullmatch(r"/services/collector/ack\?channel=(.+)", self.path)[1]
         assert GUID.fullmatch(channel) and self.headers.get("X-Splunk-Request-Channel") == channel, "channel"
         assert set(question) == {"acks"} and all(isinstance(number, int) for number in question["acks"]), question
-        # It keeps for ever what it has stored: the worst that an indexer can do.
+        # It keeps for ever what it has stored: the worst that an indexer can do, as to false acknowledgements.
         of_channel = indexers[self.indexer()].get(channel.lower(), [])
         acks = {str(number): number < len(of_channel) and due(of_channel[number]) for number in question["acks"]}
         return self.answer(200, {"acks": acks})

@@ -177,6 +177,22 @@ fn a_token_without_acknowledgements_is_told_and_gets_few_repeats() {
     assert_eq!(in_vain, 1, "{:?}", collector.get("/seen"));
 }
 
+/// Where posts are taken, but nobody answers for them, the same events are not stored again and again.
+#[test]
+fn a_closed_path_of_acknowledgements_is_told_and_gets_few_repeats() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut collector = Fake::start("hec.py");
+    collector.order("ack_path", 0);
+    let gateway = start(folder.path(), &collector, &format!("{SOON}\nstreams = ['raw']\nrequests_in_flight = 1"));
+    Fleet::default().publish(gateway.mqtt, 1);
+    let log = || std::fs::read_to_string(&gateway.log).unwrap();
+    wait_until("it says what to do", || log().contains("/services/collector/ack: HTTP status 404"));
+    assert_eq!(collector.get("/seen").len(), 1);
+    collector.order("ack_path", 1);
+    wait_until("all is delivered", || delivered(&gateway) == 20);
+    collector.expect_no_problems();
+}
+
 #[test]
 fn no_kill_between_receipt_and_acknowledgement_loses_anything() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,12 +9,17 @@
 //!
 //! So nobody can say `true` for a channel and a number but an indexer that stored that very post. Channels are used again because an indexer keeps
 //! each of them for a while and has room for so many; not after a pause in which it may have forgotten the channel and would count from 0.
+//!
+//! Where nothing leads back to the same indexer, a former channel mostly meets another one, whose number does not rise: that post is stored, but
+//! in vain. So once this was seen, each post has a new channel, whose first number is always new, for an hour.
 
 use super::super::body::guid;
 
 /// A channel is not used again after it was idle for so long: indexers may remove it after ten minutes.
 const IDLE_US_MAX: u64 = 240_000_000;
-/// Longer cookies are not kept.
+/// So long each post has a new channel after another indexer was met. It may have been one that started anew, so not for ever.
+const NEW_ONLY_US: u64 = 3_600_000_000;
+/// Cookies beyond this are not kept.
 const COOKIE_BYTES_MAX: usize = 2 << 10;
 
 /// In use by one post.
@@ -22,7 +27,8 @@ const COOKIE_BYTES_MAX: usize = 2 << 10;
 pub struct Channel {
     id: String,
     last: Option<u64>,
-    cookie: Option<String>,
+    /// Names and values.
+    cookies: Vec<(String, String)>,
 }
 
 /// Those that are not in use.
@@ -30,6 +36,8 @@ pub struct Channel {
 pub struct Channels {
     /// Each with the time that it was given back at.
     idle: Vec<(Channel, u64)>,
+    /// Until then none is used again.
+    new_only_until_us: u64,
 }
 
 impl Channels {
@@ -38,13 +46,24 @@ impl Channels {
         self.idle.retain(|(_, since_us)| now_us.saturating_sub(*since_us) < IDLE_US_MAX);
         match self.idle.pop() {
             Some((channel, _)) => channel,
-            None => Channel { id: name(random), last: None, cookie: None },
+            None => Channel { id: name(random), last: None, cookies: Vec::new() },
+        }
+    }
+
+    /// The number of this channel did not rise.
+    pub fn another_answered(&mut self, channel: &Channel, now_us: u64) {
+        // With cookies, the load balancer leads back: it is the same indexer, which has started anew.
+        if channel.cookies.is_empty() {
+            self.idle.clear();
+            self.new_only_until_us = now_us.saturating_add(NEW_ONLY_US);
         }
     }
 
     /// Only once its post is acknowledged.
     pub fn give_back(&mut self, channel: Channel, now_us: u64) {
-        self.idle.push((channel, now_us));
+        if now_us >= self.new_only_until_us {
+            self.idle.push((channel, now_us));
+        }
     }
 }
 
@@ -54,8 +73,9 @@ impl Channel {
     }
 
     /// What leads to the same indexer again, where a load balancer says so.
-    pub fn cookie(&self) -> Option<&str> {
-        self.cookie.as_deref()
+    pub fn cookie(&self) -> Option<String> {
+        let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
     /// Whether a number can be of this channel's post.
@@ -65,16 +85,32 @@ impl Channel {
         is_new
     }
 
-    /// Keeps the cookies of a response, which are the values of Set-Cookie.
-    pub fn stay_with(&mut self, cookies: &[String]) {
-        let pairs = cookies.iter().filter_map(|cookie| cookie.split(';').next()).map(str::trim);
-        let kept: Vec<&str> =
-            pairs.filter(|pair| pair.contains('=') && pair.bytes().all(|b| b.is_ascii_graphic())).collect();
-        let cookie = kept.join("; ");
-        if !cookie.is_empty() && cookie.len() <= COOKIE_BYTES_MAX {
-            self.cookie = Some(cookie);
+    /// Keeps the cookies of a response, which are the values of Set-Cookie, beside those of others: not everybody on the way sets
+    /// its own each time.
+    pub fn stay_with(&mut self, set: &[String]) {
+        for cookie in set {
+            let mut parts = cookie.split(';').map(str::trim);
+            let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else { continue };
+            if name.is_empty() || !name.bytes().chain(value.bytes()).all(|b| b.is_ascii_graphic()) {
+                continue;
+            }
+            let others = self.cookies.iter().filter(|(other, _)| other != name);
+            let bytes: usize = others.map(|(name, value)| name.len() + value.len() + 3).sum();
+            let is_over = value.is_empty() || parts.any(is_no_longer);
+            if is_over || bytes + name.len() + value.len() < COOKIE_BYTES_MAX {
+                self.cookies.retain(|(other, _)| other != name);
+                if !is_over {
+                    self.cookies.push((name.to_owned(), value.to_owned()));
+                }
+            }
         }
     }
+}
+
+/// Whether an attribute of a cookie takes it back.
+fn is_no_longer(attribute: &str) -> bool {
+    let Some((name, seconds)) = attribute.split_once('=') else { return false };
+    name.trim().eq_ignore_ascii_case("max-age") && seconds.trim().parse::<i64>().is_ok_and(|seconds| seconds <= 0)
 }
 
 /// A UUID of version 4.

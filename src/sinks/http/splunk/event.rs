@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::super::forms::SplunkForm;
+use crate::core::device_clock::UNSET_BEFORE_MS;
 
 /// What is looked at in a record.
 #[derive(Deserialize)]
@@ -36,7 +37,8 @@ pub fn write(body: &mut Vec<u8>, form: &SplunkForm, line: &[u8]) {
         return;
     };
     let time_ms = measured_at_ms.or(updated_at_ms).or(at_ms).or(received_at_ms);
-    if let Some(ms) = time_ms.filter(|ms| *ms > 0) {
+    // Splunk deletes what it takes for old, and gives an event without a time its own.
+    if let Some(ms) = time_ms.filter(|ms| *ms >= UNSET_BEFORE_MS) {
         body.extend_from_slice(format!("\"time\":{}.{:03},", ms / 1000, ms % 1000).as_bytes());
     }
     origin(body, form, gateway.as_deref());
@@ -116,17 +118,21 @@ mod tests {
     #[test]
     fn each_kind_of_record_has_its_time() {
         let lines = [
-            r#"{"type":"alert","device":"d","metric":"_device","raised_at_ms":1000,"updated_at_ms":2500}"#,
-            r#"{"type":"gateway","gateway":"g","at_ms":3500}"#,
-            r#"{"type":"record","device":null,"received_at_ms":4500}"#,
+            r#"{"type":"alert","device":"d","metric":"_device","raised_at_ms":1795465861000,"updated_at_ms":1795465862500}"#,
+            r#"{"type":"gateway","gateway":"g","at_ms":1795465863500}"#,
+            r#"{"type":"record","device":null,"received_at_ms":1795465864500}"#,
             r#"{"type":"reading","measured_at_ms":-5}"#,
+            // Of a gateway that has never known the time.
+            r#"{"type":"reading","measured_at_ms":12500,"received_at_ms":12500}"#,
             "no JSON \u{1}",
         ];
         let events = events(&lines, None);
         let times: Vec<&Value> = events.iter().map(|event| &event["time"]).collect();
-        assert_eq!(times, [&json!(2.5), &json!(3.5), &json!(4.5), &Value::Null, &Value::Null]);
+        let expected =
+            [json!(1795465862.5), json!(1795465863.5), json!(1795465864.5), Value::Null, Value::Null, Value::Null];
+        assert_eq!(times, expected.iter().collect::<Vec<_>>());
         assert_eq!(events[1].get("fields"), None);
-        assert_eq!((&events[4]["event"], events[4].get("host")), (&json!(lines[4]), None));
+        assert_eq!((&events[5]["event"], events[5].get("host")), (&json!(lines[5]), None));
         assert!(events.iter().all(|event| event.get("index").is_none()));
     }
 
@@ -142,7 +148,7 @@ mod tests {
             let events = events(&texts.iter().map(String::as_str).collect::<Vec<_>>(), None);
             prop_assert_eq!(events.iter().map(|event| &event["event"]).collect::<Vec<_>>(), values.iter().collect::<Vec<_>>());
             for (event, (_, _, ms)) in events.iter().zip(&lines) {
-                prop_assert_eq!(event.get("time").is_some(), *ms > 0);
+                prop_assert_eq!(event.get("time").is_some(), *ms >= UNSET_BEFORE_MS);
             }
         }
     }

@@ -7,6 +7,7 @@
 mod channels;
 mod event;
 mod verdict;
+mod wait;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -23,14 +24,12 @@ use crate::sinks::probe::of_outcome;
 use crate::sinks::secret::Secret;
 use channels::{Channel, Channels};
 use verdict::{NO_ACKNOWLEDGEMENTS, Polled, Posted};
+use wait::{End, Wait};
 
 const EVENTS: &str = "/services/collector/event";
 const ACKNOWLEDGEMENTS: &str = "/services/collector/ack";
 const HEALTH: &str = "/services/collector/health";
 
-/// Acknowledgements are asked for first after the shortest pause, which doubles up to the longest: indexers take from a moment to minutes.
-const POLL_PAUSE_MIN: Duration = Duration::from_millis(250);
-const POLL_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// So many records are left out of a refused request by what the collector says of it. After that, the request is halved.
 const LEFT_OUT_MAX: usize = 3;
 const ANSWER_BYTES_MAX: usize = 4 << 10;
@@ -43,8 +42,10 @@ pub struct Collector {
     compression: Compression,
     channels: RefCell<Channels>,
     started: Instant,
-    /// A reply had no acknowledgement id: nothing more is posted before it is known that there are some.
+    /// A reply had no acknowledgement id, or no indexer has answered for one: nothing more is posted before it is known that some will.
     is_doubtful: Cell<bool>,
+    /// How long the last acknowledgement took.
+    usual: Cell<Option<Duration>>,
 }
 
 /// What became of one post.
@@ -61,7 +62,7 @@ enum Attempt {
 impl Collector {
     pub fn new(form: SplunkForm, compression: Compression) -> Collector {
         let (channels, started) = (RefCell::default(), Instant::now());
-        Collector { form, compression, channels, started, is_doubtful: Cell::new(false) }
+        Collector { form, compression, channels, started, is_doubtful: Cell::new(false), usual: Cell::new(None) }
     }
 
     /// Posts the lines of all records, and waits until they are stored.
@@ -137,6 +138,7 @@ impl Collector {
         };
         channel.stay_with(&cookies);
         if !channel.is_new(id) {
+            self.channels.borrow_mut().another_answered(&channel, self.now_us());
             return Attempt::Failed(Outcome::Later { reason: OTHER_INDEXER.to_owned(), after_us: None });
         }
         match self.acknowledged(client, &channel, id, within).await {
@@ -170,18 +172,22 @@ impl Collector {
 
     /// Asks until the indexer has stored what was posted under this id, or the time for it is over.
     async fn acknowledged(&self, client: &Client, channel: &Channel, id: u64, within: Duration) -> Result<(), Outcome> {
-        let until = Instant::now() + within;
-        let mut pause = POLL_PAUSE_MIN;
+        let posted = Instant::now();
+        let mut wait = Wait::new(within, self.usual.get());
         loop {
-            tokio::time::sleep_until((Instant::now() + pause).min(until)).await;
-            match self.poll(client, channel, id).await {
-                Polled::Stored => return Ok(()),
-                Polled::Failed(outcome) => return Err(outcome),
-                Polled::NotYet if Instant::now() >= until => {
-                    let reason = format!("the indexers did not acknowledge within {} s", within.as_secs());
-                    return Err(Outcome::Later { reason, after_us: None });
+            tokio::time::sleep_until(posted + wait.next(posted.elapsed())).await;
+            let polled = self.poll(client, channel, id).await;
+            match wait.hear(polled, posted.elapsed()) {
+                None => {}
+                Some(End::Stored) => {
+                    self.usual.set(Some(posted.elapsed()));
+                    return Ok(());
                 }
-                Polled::NotYet => pause = (pause * 2).min(POLL_PAUSE_MAX),
+                Some(End::Failed(outcome)) => return Err(outcome),
+                Some(End::Unheard(outcome)) => {
+                    self.is_doubtful.set(true);
+                    return Err(outcome);
+                }
             }
         }
     }
@@ -201,18 +207,20 @@ impl Collector {
             Ok(answered) => verdict::of_poll(&answered.shown, &answered.text, id),
             Err(Outcome::Halt(reason)) => Polled::Failed(Outcome::Halt(reason)),
             // The connection may be back before the time is over.
-            Err(_) => Polled::NotYet,
+            Err(outcome) => Polled::Lost(outcome),
         }
     }
 
-    /// What speaks against a post: the token still has no acknowledgements. Asking for one that nobody gave tells.
+    /// What speaks against a post: the token still has no acknowledgements, or nobody answers for them. Asking for one that nobody gave tells.
     async fn doubt(&self, client: &Client) -> Option<Outcome> {
         let channel = match self.channel() {
             Ok(channel) => channel,
             Err(outcome) => return Some(outcome),
         };
         match self.poll(client, &channel, 0).await {
-            Polled::Failed(outcome) => Some(outcome),
+            Polled::Failed(outcome) | Polled::Lost(outcome) => Some(outcome),
+            Polled::Other(Outcome::Halt(said)) => Some(Outcome::Halt(format!("{ACKNOWLEDGEMENTS}: {said}"))),
+            Polled::Other(outcome) => Some(outcome),
             Polled::Stored | Polled::NotYet => {
                 self.is_doubtful.set(false);
                 None
@@ -234,7 +242,7 @@ impl Collector {
 fn headers(channel: &Channel) -> Vec<(&'static str, String)> {
     let mut headers = vec![("x-splunk-request-channel", channel.id().to_owned())];
     if let Some(cookie) = channel.cookie() {
-        headers.push(("cookie", cookie.to_owned()));
+        headers.push(("cookie", cookie));
     }
     headers
 }

@@ -27,6 +27,10 @@ pub enum Posted {
 pub enum Polled {
     Stored,
     NotYet,
+    /// What no indexer says. It may be another one's turn to answer next.
+    Other(Outcome),
+    /// No answer came.
+    Lost(Outcome),
     Failed(Outcome),
 }
 
@@ -72,11 +76,11 @@ pub fn of_poll(shown: &Answer, text: &[u8], id: u64) -> Polled {
         let is_stored = acks.get(&id.to_string()).copied().unwrap_or(false);
         return if is_stored { Polled::Stored } else { Polled::NotYet };
     }
-    let code = serde_json::from_slice::<Said>(text).map_or(SUCCESS, |said| said.code);
-    match (code, shown.status) {
-        (1..=4 | 14 | 16 | 21 | 22, _) => Polled::Failed(of_code(code, shown)),
+    match serde_json::from_slice(text).map(|Said { code, .. }| code) {
+        Ok(code @ (1..=4 | 14 | 16 | 21 | 22)) => Polled::Failed(of_code(code, shown)),
         // Another indexer may not know the channel; one that is busy or restarts may know later.
-        _ => Polled::NotYet,
+        Ok(_) if !matches!(outcome::of(shown), Outcome::Halt(_)) => Polled::NotYet,
+        _ => Polled::Other(not_refused(shown)),
     }
 }
 
@@ -187,13 +191,19 @@ mod tests {
             (200, r#"{"acks":{"70":true}}"#),
             (200, r#"{"acks":{}}"#),
             (200, r#"{"text":"Success","code":0}"#),
-            (200, "true"),
-            (503, r#"{"acks":{"7":true}}"#),
             (503, r#"{"text":"Server is busy","code":9}"#),
             (400, r#"{"text":"Invalid data channel","code":11}"#),
-            (502, "bad gateway"),
         ] {
             assert_eq!(poll(status, text), Polled::NotYet, "{status} {text}");
+        }
+        for (status, text) in [(200, "true"), (503, r#"{"acks":{"7":true}}"#), (502, "bad gateway")] {
+            assert!(matches!(poll(status, text), Polled::Other(Outcome::Later { .. })), "{status} {text}");
+        }
+        // Of a proxy that does not let such questions through, or of a collector that does not know them.
+        let unknown = r#"{"text":"The requested URL was not found on this server.","code":404}"#;
+        for (status, text) in [(404, "no such page"), (403, "blocked"), (405, ""), (400, "bad request"), (404, unknown)]
+        {
+            assert!(matches!(poll(status, text), Polled::Other(Outcome::Halt(_))), "{status} {text}");
         }
         for (status, code) in [(403, 1), (403, 4), (400, 14)] {
             let text = format!("{{\"text\":\"m\",\"code\":{code}}}");

@@ -40,11 +40,70 @@ fn cookies_lead_back() {
     channel.stay_with(&["nonsense".to_owned(), String::new()]);
     assert_eq!(channel.cookie(), None);
     channel.stay_with(&["LB=a1; Path=/; Secure".to_owned(), "LBCORS=a2; Path=/".to_owned()]);
-    assert_eq!(channel.cookie(), Some("LB=a1; LBCORS=a2"));
+    assert_eq!(channel.cookie(), Some("LB=a1; LBCORS=a2".to_owned()));
     // A response without any, or with one that nobody can keep, changes nothing.
     channel.stay_with(&[]);
     channel.stay_with(&[format!("x={}", "y".repeat(COOKIE_BYTES_MAX))]);
-    assert_eq!(channel.cookie(), Some("LB=a1; LBCORS=a2"));
+    assert_eq!(channel.cookie(), Some("LB=a1; LBCORS=a2".to_owned()));
+}
+
+#[test]
+fn a_cookie_of_somebody_else_does_not_end_a_session() {
+    let mut channel = Channels::default().take(random(1), 0);
+    let mut after = |set: &str| {
+        channel.stay_with(&[set.to_owned()]);
+        channel.cookie().unwrap_or_default()
+    };
+    assert_eq!(after("SRV=a; path=/"), "SRV=a");
+    assert_eq!(after("__cf_bm=x1; HttpOnly"), "SRV=a; __cf_bm=x1");
+    assert_eq!(after("SRV=b"), "__cf_bm=x1; SRV=b");
+    assert_eq!(after("__cf_bm=x2; Max-Age=0"), "SRV=b");
+    assert_eq!(after(&format!("y={}", "y".repeat(COOKIE_BYTES_MAX - 6))), "SRV=b");
+    assert_eq!(after("SRV=; path=/"), "");
+}
+
+/// Posts in vain, if indexers take turns and each post is acknowledged.
+fn in_vain(is_told: bool) -> usize {
+    let mut indexers: [Indexer; 3] = Default::default();
+    let mut channels = Channels::default();
+    let mut in_vain = 0;
+    for post in 0..60 {
+        let mut channel = channels.take(random(post), post);
+        let number = indexers[post as usize % 3].post(channel.id(), post);
+        if channel.is_new(number) {
+            channels.give_back(channel, post);
+        } else {
+            in_vain += 1;
+            if is_told {
+                channels.another_answered(&channel, post);
+            }
+        }
+    }
+    in_vain
+}
+
+/// And its control.
+#[test]
+fn where_nothing_leads_back_to_an_indexer_one_post_is_in_vain() {
+    assert_eq!(in_vain(true), 1);
+    assert!(in_vain(false) > 10, "{}", in_vain(false));
+}
+
+#[test]
+fn channels_are_used_again_after_an_hour_and_at_once_where_cookies_lead_back() {
+    let mut channels = Channels::default();
+    let met = channels.take(random(1), 0);
+    channels.another_answered(&met, 0);
+    channels.give_back(met, 1);
+    let new = channels.take(random(2), NEW_ONLY_US);
+    assert_eq!(new.id(), name(random(2)));
+    channels.give_back(new, NEW_ONLY_US);
+    let mut again = channels.take(random(3), NEW_ONLY_US);
+    assert_eq!(again.id(), name(random(2)));
+    again.stay_with(&["LB=1".to_owned()]);
+    channels.another_answered(&again, NEW_ONLY_US);
+    channels.give_back(again, NEW_ONLY_US);
+    assert_eq!(channels.take(random(4), NEW_ONLY_US).id(), name(random(2)));
 }
 
 /// What an indexer knows of one channel: for each number, which post it is, and whether it is stored.
@@ -114,6 +173,9 @@ fn false_acknowledgement(ways: &[Way], is_careful: bool) -> Option<u64> {
             indexers[way.to].store(&mut stored);
         }
         let is_known = !way.is_reply_lost && (channel.is_new(number) || !is_careful);
+        if !way.is_reply_lost && !is_known {
+            channels.another_answered(&channel, post);
+        }
         let is_acknowledged = is_known && way.asked.iter().any(|asked| indexers[*asked].poll(channel.id(), number));
         if is_acknowledged && !stored.contains(&post) {
             return Some(post);
