@@ -1,7 +1,8 @@
 //! Which rows of a request are tried together, until each record has an outcome. Pure.
 //!
-//! A statement that is refused for a row is repeated in halves. While nothing at all is taken, that ends soon: then what is left is tried as it
-//! is, and taken apart only if something of it is taken, so that a few refused records at the head say nothing about those behind them.
+//! A statement that is refused for a row is repeated in halves. While nothing at all is taken, that ends soon, but for what halts: then what is
+//! left is tried as it is, and taken apart only if something of it is taken, so that a few refused records at the head say nothing about those
+//! behind them.
 
 use std::ops::Range;
 
@@ -50,7 +51,9 @@ impl Halving {
                 self.outcomes[range].fill(Some(Outcome::Accepted { shard: None }));
             }
             Verdict::Row(outcome) if range.len() > 1 => {
-                if self.refused >= REFUSED_MAX && !self.is_any_stored {
+                // Who halts comes back with the same records in the same order, so none of them may be left out.
+                let may_be_left = !matches!(outcome, Outcome::Halt(_));
+                if may_be_left && self.refused >= REFUSED_MAX && !self.is_any_stored {
                     return self.left.push((range, outcome));
                 }
                 let middle = range.start + range.len() / 2;
@@ -109,7 +112,8 @@ impl Outcomes {
         }
         let is_any_accepted = of_records.iter().any(is_accepted);
         if !is_any_accepted {
-            let halts = of_records.iter().find(|outcome| matches!(outcome, Outcome::Halt(_)));
+            let waits = of_records.iter().any(|outcome| matches!(outcome, Outcome::Later { .. }));
+            let halts = of_records.iter().find(|outcome| !waits && matches!(outcome, Outcome::Halt(_)));
             let refused = of_records.first().filter(|_| of_records.iter().all(is_refused));
             if let Some(outcome) = failure.as_ref().or(halts).or(refused) {
                 return Reply::whole(outcome.clone(), count);
@@ -118,7 +122,7 @@ impl Outcomes {
         let of_record = |outcome| match outcome {
             // It is no sign that the server has too much to do, as which it would be taken.
             Outcome::Later { .. } => Outcome::Retry(RetryReason::Internal),
-            Outcome::Reject(_) if !is_any_accepted => Outcome::Retry(RetryReason::Internal),
+            Outcome::Reject(_) | Outcome::Halt(_) if !is_any_accepted => Outcome::Retry(RetryReason::Internal),
             outcome => outcome,
         };
         Reply { scope: Scope::Records, outcomes: of_records.into_iter().map(of_record).collect(), passed_over: 0 }
@@ -174,10 +178,18 @@ mod tests {
     }
 
     #[test]
+    fn one_among_many_that_may_not_be_written_is_found() {
+        for at in 0..20 {
+            let refusals: Vec<_> = (0..20).map(|other| (other != at).then(halt)).collect();
+            let (reply, _) = halved(&refusals);
+            assert!(reply.scope == Scope::Records && reply.outcomes[at] == ACCEPTED, "{at} {reply:?}");
+        }
+    }
+
+    #[test]
     fn what_is_refused_everywhere_is_known_soon() {
         for (outcome, scope, of_each) in [
             (reject(), Scope::Request, reject()),
-            (halt(), Scope::Request, halt()),
             // No pause of the sink: a device that comes later may have a partition.
             (later(), Scope::Records, RETRY),
         ] {
@@ -185,6 +197,8 @@ mod tests {
             assert_eq!((reply.scope, &reply.outcomes), (scope, &vec![of_each; 500]));
             assert!(statements < 40, "{statements}");
         }
+        let (halted, _) = halved(&refusals(500, 500, &halt()));
+        assert_eq!((halted.scope, halted.outcomes), (Scope::Request, vec![halt(); 500]));
         let (alone, _) = halved(&[Some(later())]);
         assert_eq!((alone.scope, alone.outcomes), (Scope::Records, vec![RETRY]));
     }
@@ -192,6 +206,8 @@ mod tests {
     #[test]
     fn a_refusal_beside_one_that_waits_is_not_believed_while_nothing_is_taken() {
         let (reply, _) = halved(&[Some(reject()), Some(later())]);
+        assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![RETRY, RETRY]));
+        let (reply, _) = halved(&[Some(halt()), Some(later())]);
         assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![RETRY, RETRY]));
         let (reply, _) = halved(&[Some(reject()), Some(halt())]);
         assert_eq!((reply.scope, reply.outcomes), (Scope::Request, vec![halt(), halt()]));
