@@ -24,7 +24,7 @@ use crate::sinks::secret::Secret;
 use crate::sinks::tls_files::TlsFiles;
 use crate::tls;
 
-/// No answer to what is asked here is larger.
+/// No answer to what is asked here is larger, all of its messages together.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Somebody between may forget a connection that is silent for minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -117,7 +117,7 @@ impl Connection {
                         let asked = message::authentication(&body).ok_or_else(|| self.unclear())?;
                         out = login.answer(asked)?.unwrap_or_default();
                     }
-                    tag::READY => return Ok(()),
+                    tag::READY => return login.end(),
                     tag::ERROR => {
                         let what = format!("{} does not let {user} into the database {database}", access.place);
                         return Err(outcome::of_whole(&message::error(&body), &what));
@@ -142,7 +142,7 @@ impl Connection {
 
     /// Executes the one statement of this connection, which is the same each time. After [`Verdict::Whole`] the connection is not to be used
     /// again. Also says how many bytes it took.
-    pub async fn insert(&mut self, sql: &str, parameters: &[TextArray], what: &str) -> (Verdict, usize) {
+    pub async fn insert(&mut self, sql: &str, parameters: Vec<TextArray>, what: &str) -> (Verdict, usize) {
         let mut out = Vec::new();
         if !self.is_prepared {
             message::parse(&mut out, STATEMENT, sql, parameters.len());
@@ -170,12 +170,17 @@ impl Connection {
     async fn exchange(&mut self, question: &[u8]) -> io::Result<Answer> {
         self.say(question).await?;
         let mut answer = Answer::default();
+        let mut bytes = 0;
         loop {
             let (tag, body) = match self.next().await {
                 // The server has said why it closes the connection.
                 Err(_) if answer.error.is_some() => return Ok(answer),
                 next => next?,
             };
+            bytes += message::HEAD_BYTES + body.len();
+            if bytes > ANSWER_BYTES_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "what it says is longer than any answer"));
+            }
             match tag {
                 tag::READY => return Ok(answer),
                 tag::PARSE_COMPLETE => answer.is_prepared = true,

@@ -271,6 +271,7 @@ mod tests {
             is_unlogged: false,
             columns: identity.iter().chain(more).map(|(name, type_of)| column(name, *type_of)).collect(),
             unique: vec![IDENTITY.map(str::to_owned).to_vec()],
+            triggers: Vec::new(),
         }
     }
 

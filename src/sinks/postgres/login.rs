@@ -17,6 +17,7 @@ pub struct Login<'a> {
     /// Nobody else can read what is said, and the server is known to be the right one.
     is_private: bool,
     state: State,
+    is_let_in: bool,
 }
 
 enum State {
@@ -28,7 +29,7 @@ enum State {
 
 impl<'a> Login<'a> {
     pub fn new(place: &'a Place, password: Option<&'a Secret>, is_private: bool) -> Login<'a> {
-        Login { place, password, is_private, state: State::Begun }
+        Login { place, password, is_private, state: State::Begun, is_let_in: false }
     }
 
     /// What is said to what the server asks; `None` if nothing is.
@@ -39,15 +40,19 @@ impl<'a> Login<'a> {
             (Authentication::Ok, State::Scram(_)) => {
                 return Err(self.fails("the server does not prove that it knows the password"));
             }
-            (Authentication::Ok, _) => return Ok(None),
-            (Authentication::Cleartext, _) if !self.is_private => {
+            (Authentication::Ok, _) => {
+                self.is_let_in = true;
+                return Ok(None);
+            }
+            // Who guesses finds the password behind a digest by MD5 soon, and who asks may choose its salt.
+            (Authentication::Cleartext | Authentication::Md5 { .. }, State::Begun) if !self.is_private => {
                 return Err(self.fails(
-                    "the server asks for the password as it is, where others may read it; \
+                    "the server asks for the password as it is, or by md5, where others may learn it; \
                      set sslmode = \"verify-full\" in the [[sink]], or let the server use scram-sha-256",
                 ));
             }
-            (Authentication::Cleartext, _) => message::password(&mut out, &self.password()?.0),
-            (Authentication::Md5 { salt }, _) => {
+            (Authentication::Cleartext, State::Begun) => message::password(&mut out, &self.password()?.0),
+            (Authentication::Md5 { salt }, State::Begun) => {
                 message::password(&mut out, &md5_answer(&self.place.user, self.password()?, salt));
             }
             (Authentication::Sasl(offered), State::Begun) => {
@@ -77,11 +82,19 @@ impl<'a> Login<'a> {
                     "the server wants a login that is not supported (number {number}); scram-sha-256 and certificates are"
                 )));
             }
-            (Authentication::Sasl(_) | Authentication::SaslContinue(_) | Authentication::SaslFinal(_), _) => {
+            _ => {
                 return Err(self.fails("what the server asks is out of turn"));
             }
         }
         Ok(Some(out))
+    }
+
+    /// The server says that it is ready.
+    pub fn end(&self) -> Result<(), Outcome> {
+        match self.is_let_in {
+            true => Ok(()),
+            false => Err(self.fails("the server leaves out whether it lets in")),
+        }
     }
 
     fn password(&self) -> Result<&Secret, Outcome> {
@@ -125,9 +138,13 @@ mod tests {
         let (place, secret) = (place(), Secret("secret".to_owned()));
         let mut login = Login::new(&place, Some(&secret), true);
         assert_eq!(login.answer(Authentication::Cleartext).unwrap().unwrap(), b"p\0\0\0\x0bsecret\0");
+        assert!(login.end().is_err(), "it is not let in yet");
         assert_eq!(login.answer(Authentication::Ok).unwrap(), None);
-        let text = refusal(false, Some(&secret), Authentication::Cleartext);
-        assert!(text.contains("verify-full") && !text.contains("secret"), "{text}");
+        assert_eq!(login.end(), Ok(()));
+        for asked in [Authentication::Cleartext, Authentication::Md5 { salt: [0; 4] }] {
+            let text = refusal(false, Some(&secret), asked);
+            assert!(text.contains("verify-full") && !text.contains("secret"), "{text}");
+        }
     }
 
     /// `select 'md5' || md5(md5('pencil' || 'user') || 'salt')` says the same.
@@ -144,7 +161,13 @@ mod tests {
         let said = login.answer(offered()).unwrap().unwrap();
         assert!(said.windows(14).any(|window| window == b"SCRAM-SHA-256\0"));
         assert!(matches!(login.answer(Authentication::Ok), Err(Outcome::Halt(_))), "it has proved nothing");
+        assert!(matches!(login.end(), Err(Outcome::Halt(_))), "nor by being ready without a word about it");
         assert!(matches!(login.answer(offered()), Err(Outcome::Halt(_))));
+        let mut private = Login::new(&place, Some(&secret), true);
+        assert!(private.answer(offered()).is_ok() && private.end().is_err());
+        for weaker in [Authentication::Cleartext, Authentication::Md5 { salt: [0; 4] }] {
+            assert!(matches!(private.answer(weaker), Err(Outcome::Halt(_))), "it has asked for a proof before");
+        }
         let odd = Authentication::SaslContinue(b"r=x,s=AAAA,i=4096".to_vec());
         assert!(matches!(login.answer(odd), Err(Outcome::Halt(_))), "it answers another login");
     }

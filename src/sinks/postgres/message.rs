@@ -11,6 +11,9 @@ pub const TLS_ACCEPTED: u8 = b'S';
 /// The answer of a server that has no TLS.
 pub const TLS_REFUSED: u8 = b'N';
 
+/// What precedes the body of a message: a tag, and a length.
+pub const HEAD_BYTES: usize = 5;
+
 const PROTOCOL_VERSION: i32 = 3 << 16;
 /// The type `text` and that of its arrays, in the catalog of every server.
 const TEXT_TYPE: i32 = 25;
@@ -99,15 +102,15 @@ pub fn parse(out: &mut Vec<u8>, name: &str, sql: &str, parameters: usize) {
     });
 }
 
-/// Executes a prepared statement, in a transaction of its own.
-pub fn execute(out: &mut Vec<u8>, name: &str, parameters: &[TextArray]) {
+/// Executes a prepared statement, in a transaction of its own. A parameter is gone as soon as it is in the message, for they are large.
+pub fn execute(out: &mut Vec<u8>, name: &str, parameters: Vec<TextArray>) {
     message(out, b'B', |out| {
         text(out, "");
         text(out, name);
         out.extend_from_slice(&1_i16.to_be_bytes());
         out.extend_from_slice(&BINARY.to_be_bytes());
         out.extend_from_slice(&count_of(parameters.len()));
-        parameters.iter().for_each(|parameter| parameter.append_to(out));
+        parameters.into_iter().for_each(|parameter| parameter.append_to(out));
         out.extend_from_slice(&0_i16.to_be_bytes());
     });
     message(out, b'E', |out| {
@@ -144,7 +147,7 @@ impl TextArray {
         }
     }
 
-    fn append_to(&self, out: &mut Vec<u8>) {
+    fn append_to(self, out: &mut Vec<u8>) {
         let dimensions = i32::from(self.count > 0);
         let head = [dimensions, i32::from(self.has_null), TEXT_TYPE];
         let bounds_bytes = if self.count > 0 { 8 } else { 0 };
@@ -271,7 +274,7 @@ mod tests {
         array.push(Some("a"));
         array.push(None);
         let mut out = Vec::new();
-        execute(&mut out, "s", &[array]);
+        execute(&mut out, "s", vec![array]);
         let expected = [
             b"B\0\0\0\x30\0s\0\0\x01\0\x01\0\x01".as_slice(),
             b"\0\0\0\x1d\0\0\0\x01\0\0\0\x01\0\0\0\x19\0\0\0\x02\0\0\0\x01\0\0\0\x01a\xff\xff\xff\xff",
@@ -296,8 +299,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn noise_does_not_panic(noise in prop::collection::vec(any::<u8>(), 0..60)) {
-            let (_, _, _) = (authentication(&noise), row(&noise), error(&noise));
+        fn noise_does_not_panic(noise in prop::collection::vec(any::<u8>(), 0..60), number in 0..14_u8, values in 0..5_u8) {
+            let numbered = [&[0, 0, 0, number], noise.as_slice()].concat();
+            let counted = [&[0, values, 0, 0, 0, number], noise.as_slice()].concat();
+            let (_, _, _) = (authentication(&numbered), row(&counted), error(&noise));
+            let (_, _) = (authentication(&noise), row(&noise));
         }
     }
 }

@@ -5,10 +5,14 @@
 //! on either side, cost a repeat on the way and no row.
 //!
 //! Where the server refuses a statement for what is in a row, halves of it are tried, down to single records; within one the delivery looks on.
-//! The server is asked what the table has whenever a connection is made, and a connection is given up with every failure that is no row's
-//! fault, so a table may be changed at any time.
+//! The server is asked what the table has whenever a connection is made, once a minute, and before a refusal is believed; so a table may be
+//! changed at any time.
+//!
+//! A connection is back in its place only when a statement has been answered in full: whatever becomes of a request in between, also that
+//! nobody waits for it any more, no other one gets to hear its answer.
 
 mod connection;
+mod halving;
 mod insertion;
 mod login;
 mod message;
@@ -21,21 +25,24 @@ mod table;
 mod tests;
 mod url;
 
-use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
+use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason};
 use crate::sinks::Sink;
 use crate::sinks::status::ForwardStatus;
 use connection::{Access, Connection};
+use halving::{Halving, Outcomes};
 use insertion::{Insertion, STATEMENTS};
 use outcome::Verdict;
 use table::{Server, Table, TableName};
 
-/// When so many records were refused one by one, and none was taken, it is not the fault of each.
-const REFUSED_MAX: usize = 8;
+/// A column that somebody adds is filled after so long at the latest.
+const LOOK_PERIOD: Duration = Duration::from_secs(60);
+/// The same words are not said more often.
+const SAY_PERIOD: Duration = Duration::from_secs(600);
 
 /// One table.
 pub struct PostgresSink {
@@ -55,23 +62,25 @@ pub struct PostgresTarget {
 struct Session {
     access: Access,
     target: PostgresTarget,
+    /// Nothing is under way on it.
     open: Option<Open>,
-    /// What was said last of rows that wait.
-    said: Option<String>,
+    look_period: Duration,
+    /// What was said last of rows that wait, and when.
+    said: Option<(String, Instant)>,
 }
 
 /// A connection whose table is known.
 struct Open {
     connection: Connection,
     insertion: Insertion,
-    /// Nothing was inserted since the table was looked at.
-    is_fresh: bool,
+    looked_at: Instant,
 }
 
 impl PostgresSink {
     /// Connects with the first request.
     pub fn new(access: Access, target: PostgresTarget) -> PostgresSink {
-        PostgresSink { session: Mutex::new(Session { access, target, open: None, said: None }) }
+        let session = Session { access, target, open: None, look_period: LOOK_PERIOD, said: None };
+        PostgresSink { session: Mutex::new(session) }
     }
 }
 
@@ -83,15 +92,24 @@ impl Sink for PostgresSink {
 
 /// What there is at the other end.
 pub struct Found {
-    pub connection: Connection,
     pub server: Server,
     pub table: Table,
     pub insertion: Insertion,
 }
 
 /// Connects, and looks whether the table can take the records of a stream. Nothing is written.
-pub async fn look(access: &Access, stream: &str, table: &TableName) -> Result<Found, Outcome> {
+pub async fn look(access: &Access, stream: &str, table: &TableName) -> Result<(Connection, Found), Outcome> {
     let mut connection = Connection::open(access).await?;
+    let found = look_by(&mut connection, access, stream, table).await?;
+    Ok((connection, found))
+}
+
+async fn look_by(
+    connection: &mut Connection,
+    access: &Access,
+    stream: &str,
+    table: &TableName,
+) -> Result<Found, Outcome> {
     let questions = table::questions(table, access.statement_timeout_ms());
     let rows = connection.query(&questions, &format!("the table {table} cannot be looked at")).await?;
     let (server, found) = table::answers(&rows);
@@ -109,120 +127,87 @@ pub async fn look(access: &Access, stream: &str, table: &TableName) -> Result<Fo
             problems.join("; ")
         ))
     })?;
-    Ok(Found { connection, server, table: found, insertion })
+    Ok(Found { server, table: found, insertion })
 }
 
 impl Session {
     async fn send(&mut self, records: &[OutgoingRecord]) -> Reply {
-        let outcomes = match self.prepare().await {
-            Ok(()) => self.insert_all(records).await,
+        let mut is_looked_at = match self.prepare().await {
+            Ok(is_looked_at) => is_looked_at,
             Err(outcome) => return Reply::whole(outcome, records.len()),
         };
-        let reply = reply(outcomes);
-        self.tell_of_waiting(&reply);
-        Reply { outcomes: reply.outcomes.into_iter().map(without_words(reply.scope)).collect(), ..reply }
+        let mut halving = Halving::new(records.len());
+        while let Some(range) = halving.next() {
+            let mut verdict = self.insert(&records[range.clone()]).await;
+            // Of a table that is another one by now, this says nothing about rows.
+            if matches!(verdict, Verdict::Row(Outcome::Reject(_) | Outcome::Halt(_))) && !is_looked_at {
+                is_looked_at = true;
+                let reason = format!("the table {} was changed meanwhile", self.target.table);
+                match self.is_as_it_was().await {
+                    Ok(true) => {}
+                    Ok(false) => verdict = Verdict::Whole(Outcome::Later { reason, after_us: None }),
+                    Err(outcome) => verdict = Verdict::Whole(outcome),
+                }
+            }
+            halving.answered(range, verdict);
+        }
+        let outcomes = halving.done();
+        self.tell_of_waiting(&outcomes);
+        outcomes.reply()
     }
 
-    async fn prepare(&mut self) -> Result<(), Outcome> {
+    /// Whether the table was looked at just now.
+    async fn prepare(&mut self) -> Result<bool, Outcome> {
         if self.open.as_mut().is_some_and(|open| !open.connection.is_alive()) {
             self.open = None;
         }
-        if self.open.is_none() {
-            let found = look(&self.access, &self.target.stream, &self.target.table).await?;
-            self.open = Some(Open { connection: found.connection, insertion: found.insertion, is_fresh: true });
+        let is_due = self.open.as_ref().is_some_and(|open| open.looked_at.elapsed() >= self.look_period);
+        if is_due && self.is_as_it_was().await? {
+            return Ok(true);
         }
-        Ok(())
+        if self.open.is_some() {
+            return Ok(false);
+        }
+        let (connection, found) = look(&self.access, &self.target.stream, &self.target.table).await?;
+        self.open = Some(Open { connection, insertion: found.insertion, looked_at: Instant::now() });
+        Ok(true)
     }
 
-    /// At once, and in halves what is refused for a row, until each record has an outcome.
-    async fn insert_all(&mut self, records: &[OutgoingRecord]) -> Vec<Outcome> {
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; records.len()];
-        let everything = 0..records.len();
-        let mut work: Vec<Range<usize>> = vec![everything];
-        let (mut refused, mut is_any_stored) = (0, false);
-        while let Some(range) = work.pop() {
-            let outcome = match self.insert(&records[range.clone()]).await {
-                Verdict::Stored => {
-                    is_any_stored = true;
-                    Outcome::Accepted { shard: None }
-                }
-                Verdict::Row(_) | Verdict::Lacking(_) if range.len() > 1 => {
-                    let middle = range.start + range.len() / 2;
-                    work.push(middle..range.end);
-                    work.push(range.start..middle);
-                    continue;
-                }
-                Verdict::Row(outcome) | Verdict::Lacking(outcome) => {
-                    refused += 1;
-                    if refused == REFUSED_MAX && !is_any_stored {
-                        return vec![outcome; records.len()];
-                    }
-                    outcome
-                }
-                Verdict::Whole(outcome) => {
-                    self.open = None;
-                    let left = work.drain(..).chain([range]).flatten();
-                    left.for_each(|at| outcomes[at] = Some(outcome.clone()));
-                    continue;
-                }
-            };
-            outcomes[range].fill(Some(outcome));
+    /// Looks again. If rows are to be inserted in another way now, that is for another connection.
+    async fn is_as_it_was(&mut self) -> Result<bool, Outcome> {
+        let Some(mut open) = self.open.take() else { return Ok(false) };
+        let PostgresTarget { stream, table, .. } = &self.target;
+        let found = look_by(&mut open.connection, &self.access, stream, table).await?;
+        let is_same = found.insertion == open.insertion;
+        if is_same {
+            self.open = Some(Open { looked_at: Instant::now(), ..open });
         }
-        outcomes.into_iter().map(|outcome| outcome.expect("every record was in one range")).collect()
+        Ok(is_same)
     }
 
     async fn insert(&mut self, records: &[OutgoingRecord]) -> Verdict {
-        let Some(Open { connection, insertion, is_fresh }) = &mut self.open else {
+        let Some(mut open) = self.open.take() else {
             return Verdict::Whole(Outcome::Retry(RetryReason::Connection));
         };
         let lines = records.iter().flat_map(|record| record.data.split_inclusive(|byte| *byte == b'\n'));
-        let arrays = rows::arrays(lines, &insertion.columns, &self.target.stream);
+        let arrays = rows::arrays(lines, &open.insertion.columns, &self.target.stream);
         let what = format!("the table {} refuses rows", self.target.table);
-        let (verdict, bytes) = connection.insert(&insertion.sql, &arrays, &what).await;
+        let (verdict, bytes) = open.connection.insert(&open.insertion.sql, arrays, &what).await;
         self.target.status.sent_bytes.add(bytes as u64);
-        match verdict {
-            Verdict::Lacking(outcome) if *is_fresh => Verdict::Row(outcome),
-            Verdict::Lacking(Outcome::Reject(reason)) => Verdict::Whole(Outcome::Later { reason, after_us: None }),
-            verdict => {
-                *is_fresh &= verdict != Verdict::Stored;
-                verdict
-            }
+        if !matches!(verdict, Verdict::Whole(_)) {
+            self.open = Some(open);
         }
+        verdict
     }
 
     /// The status names the keys that wait while others are taken, and not why they do.
-    fn tell_of_waiting(&mut self, reply: &Reply) {
-        let reason = reply.outcomes.iter().find_map(|outcome| match outcome {
-            Outcome::Later { reason, .. } if reply.scope == Scope::Records => Some(reason),
-            _ => None,
-        });
-        if let Some(reason) = reason
-            && self.said.as_ref() != Some(reason)
-        {
+    fn tell_of_waiting(&mut self, outcomes: &Outcomes) {
+        let Some(reason) = outcomes.reason_of_waiting() else { return };
+        let is_said = |(said, at): &(String, Instant)| said == reason && at.elapsed() < SAY_PERIOD;
+        if !self.said.as_ref().is_some_and(is_said) {
             let (sink, stream) = (&*self.target.sink, &*self.target.stream);
-            tracing::warn!(sink, stream, reason, "some devices wait, and others go on");
-            self.said = Some(reason.clone());
+            tracing::warn!(sink, stream, reason, "some devices wait, each by itself");
+            self.said = Some((reason.to_owned(), Instant::now()));
         }
-    }
-}
-
-/// What the delivery hears. A refusal is to be believed if something was taken beside it, or if it was of everything.
-fn reply(outcomes: Vec<Outcome>) -> Reply {
-    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Accepted { .. })) {
-        return match outcomes.iter().all(|outcome| matches!(outcome, Outcome::Accepted { .. })) {
-            true => Reply::whole(Outcome::Accepted { shard: None }, outcomes.len()),
-            false => Reply { scope: Scope::Records, outcomes, passed_over: 0 },
-        };
-    }
-    let is_failure = |outcome: &&Outcome| !matches!(outcome, Outcome::Reject(_));
-    let outcome = outcomes.iter().find(is_failure).or(outcomes.first());
-    Reply::whole(outcome.cloned().unwrap_or(Outcome::Retry(RetryReason::Internal)), outcomes.len())
-}
-
-/// A row that waits is no sign that the server has too much to do, as which the words would be taken.
-fn without_words(scope: Scope) -> impl Fn(Outcome) -> Outcome {
-    move |outcome| match outcome {
-        Outcome::Later { .. } if scope == Scope::Records => Outcome::Retry(RetryReason::Internal),
-        outcome => outcome,
     }
 }

@@ -8,10 +8,8 @@ use crate::core::delivery::{Outcome, RetryReason};
 pub enum Verdict {
     /// Each of them is in the table, by this statement or by an earlier one.
     Stored,
-    /// None is, for what is in one or some of them.
+    /// None is, and it may be for what is in one or some of them. If it is so for all of them, [`Outcome::Halt`] is of the table.
     Row(Outcome),
-    /// None is, because a column lacks a value. Of a table as it was looked at this would be a row's fault; so it may be another table by now.
-    Lacking(Outcome),
     /// None is, as far as is known, for what is around them.
     Whole(Outcome),
 }
@@ -30,32 +28,44 @@ pub fn of(error: &ServerError, what: &str) -> Verdict {
             reason: format!("{}; make the partition, or a default one", text()),
             after_us: None,
         }),
-        "23502" => Verdict::Lacking(Outcome::Reject(text())),
         // A limit of the program that a row exceeds, such as the size of what an index holds, or how deep a document nests.
         "54000" | "54001" => Verdict::Row(Outcome::Reject(text())),
         "57014" => Verdict::Whole(Outcome::Retry(RetryReason::TimedOut)),
         // A server that is stopping, has crashed, or is starting.
         "57P01" | "57P02" | "57P03" => Verdict::Whole(Outcome::Unreachable(text())),
-        // Locked by somebody, or of a database that can only be read, as after a failover.
-        "25006" | "55P03" | "55006" => Verdict::Whole(later()),
+        // Locked by somebody.
+        "55P03" | "55006" => Verdict::Whole(later()),
+        // A limit that fewer rows may keep, such as how much of a compressed chunk a statement opens.
+        "53400" => Verdict::Row(later()),
         _ => match class {
-            // The data; a constraint; a view's condition; a trigger of the table that refuses.
-            "22" | "23" | "44" | "P0" => Verdict::Row(Outcome::Reject(text())),
+            // The data; a constraint; a view's condition; a function of a trigger that fails or refuses.
+            "22" | "23" | "38" | "39" | "44" | "P0" => Verdict::Row(Outcome::Reject(text())),
             "08" => Verdict::Whole(Outcome::Unreachable(text())),
             "28" => Verdict::Whole(Outcome::Halt(format!("{}; look at url and password of the [[sink]]", text()))),
-            // What is there, or may be used, is not what is needed.
-            "0A" | "0L" | "0P" | "3D" | "3F" | "42" | "55" => Verdict::Whole(Outcome::Halt(text())),
-            // Conflicts, resources, the system, and whatever else may be over later.
-            _ => Verdict::Whole(later()),
+            "3D" => Verdict::Whole(Outcome::Halt(text())),
+            // What is there, or may be used, is not what is needed: for every row, or for one, by a policy or a trigger.
+            "0A" | "0L" | "0P" | "3F" | "42" | "55" => Verdict::Row(Outcome::Halt(text())),
+            // Conflicts, resources, a database that can only be read, the system.
+            "" | "25" | "26" | "40" | "53" | "57" | "58" | "72" | "F0" => Verdict::Whole(later()),
+            _ if is_of_users(class) => Verdict::Row(Outcome::Reject(text())),
+            // Whatever else: if it is for a row, that one waits alone.
+            _ => Verdict::Row(later()),
         },
     }
+}
+
+/// A class that the standard leaves to others, and that PostgreSQL does not use: a trigger has chosen it. So it has 45, "unhandled user-defined
+/// exception".
+fn is_of_users(class: &str) -> bool {
+    let is_left = class.starts_with(|first: char| matches!(first, '5'..='9' | 'I'..='Z'));
+    class == "45" || is_left && !matches!(class, "54" | "XX")
 }
 
 /// Of what has no rows.
 pub fn of_whole(error: &ServerError, what: &str) -> Outcome {
     match of(error, what) {
-        Verdict::Whole(outcome) | Verdict::Row(outcome @ Outcome::Later { .. }) => outcome,
-        Verdict::Row(_) | Verdict::Lacking(_) | Verdict::Stored => Outcome::Halt(format!("{what}: {}", words(error))),
+        Verdict::Whole(outcome) | Verdict::Row(outcome @ (Outcome::Later { .. } | Outcome::Halt(_))) => outcome,
+        Verdict::Row(_) | Verdict::Stored => Outcome::Halt(format!("{what}: {}", words(error))),
     }
 }
 
@@ -77,21 +87,32 @@ mod tests {
     #[test]
     fn every_code_has_the_verdict_that_its_cause_asks_for() {
         let of = |code| of(&error(code), "the table t");
-        for code in ["22P02", "22P05", "22021", "22003", "22008", "22001", "23503", "23505", "54000", "54001", "P0001"]
-        {
+        for code in [
+            "22P02", "22P05", "22021", "22003", "22008", "22001", "23502", "23503", "23505", "54000", "54001", "P0001",
+            // A trigger that raises what it likes, or is written in another language.
+            "45000", "38000", "39004", "99001", "7X000", "U0001", "ZZ999",
+        ] {
             assert!(matches!(of(code), Verdict::Row(Outcome::Reject(_))), "{code}");
         }
         for code in ["08006", "08P01", "57P01", "57P02", "57P03"] {
             assert!(matches!(of(code), Verdict::Whole(Outcome::Unreachable(_))), "{code}");
         }
-        for code in ["25006", "40001", "40P01", "53100", "53300", "55P03", "57P05", "58030", "XX000", "26000", "", "?"]
+        for code in
+            ["25006", "40001", "40P01", "53100", "53300", "55P03", "55006", "57P05", "58030", "26000", "72000", "", "?"]
         {
             assert!(matches!(of(code), Verdict::Whole(Outcome::Later { .. })), "{code}");
         }
-        for code in ["28P01", "28000", "3D000", "3F000", "42P01", "42703", "42501", "42P10", "0A000", "55000"] {
+        // Too many rows of compressed chunks; an extension that trips over a row; what nobody knows.
+        for code in ["53400", "XX000", "54023", "21000", "20000", "??", "H1000"] {
+            assert!(matches!(of(code), Verdict::Row(Outcome::Later { .. })), "{code}");
+        }
+        for code in ["28P01", "28000", "3D000"] {
             assert!(matches!(of(code), Verdict::Whole(Outcome::Halt(_))), "{code}");
         }
-        assert!(matches!(of("23502"), Verdict::Lacking(Outcome::Reject(_))));
+        // A policy that refuses a row is 42501, a trigger that finds no table for one 42P01, a tiered range 0A000.
+        for code in ["3F000", "42P01", "42703", "42501", "42P10", "0A000", "55000"] {
+            assert!(matches!(of(code), Verdict::Row(Outcome::Halt(_))), "{code}");
+        }
         assert_eq!(of("57014"), Verdict::Whole(Outcome::Retry(RetryReason::TimedOut)));
     }
 
@@ -106,6 +127,8 @@ mod tests {
     fn what_has_no_rows_is_never_refused_for_them() {
         assert!(matches!(of_whole(&error("22023"), "t"), Outcome::Halt(_)));
         assert!(matches!(of_whole(&error("57P03"), "t"), Outcome::Unreachable(_)));
+        assert!(matches!(of_whole(&error("42501"), "t"), Outcome::Halt(_)));
+        assert!(matches!(of_whole(&error("53400"), "t"), Outcome::Later { .. }));
     }
 
     #[test]

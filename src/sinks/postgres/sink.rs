@@ -179,8 +179,8 @@ impl PostgresTables {
 
     async fn probe_table(&self, access: &Access, stream: &str, table: &TableName) -> Finding {
         let asked = format!("{stream} to the table {table}");
-        let Found { server, table, insertion, .. } = match look(access, stream, table).await {
-            Ok(found) => found,
+        let Found { server, table, insertion } = match look(access, stream, table).await {
+            Ok((_, found)) => found,
             Err(outcome) => return of_outcome(&asked, &outcome),
         };
         if table.is_unlogged {
@@ -193,6 +193,14 @@ impl PostgresTables {
             return Finding::warning(
                 format!("{asked}: the server has fsync = off, so a crash may lose what it has taken"),
                 "set fsync = on in postgresql.conf",
+            );
+        }
+        if let Some(trigger) = table.triggers.first() {
+            return Finding::warning(
+                format!(
+                    "{asked}: its trigger {trigger} may change, move or leave out a row before it is inserted, and a repeat of it"
+                ),
+                "let the trigger be AFTER INSERT, or be sure that it returns the row to this table",
             );
         }
         let columns = many(insertion.columns.len() as u64, "column");

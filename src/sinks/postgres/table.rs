@@ -2,6 +2,8 @@
 
 use super::message::Row;
 
+/// Bits of `tgtype`: for each row, before, at INSERT.
+const BEFORE_INSERT_OF_ROW: u8 = 1 | 2 | 4;
 /// A longer name is cut by the server, in silence.
 const NAME_BYTES_MAX: usize = 63;
 
@@ -91,6 +93,8 @@ impl ColumnType {
             "1184" => ColumnType::Timestamptz,
             "1700" => ColumnType::Numeric,
             "3802" => ColumnType::Jsonb,
+            // The type `name` cuts what is longer than 63 bytes.
+            "19" => ColumnType::Other,
             _ if category == "S" => ColumnType::Text,
             _ => ColumnType::Other,
         }
@@ -139,6 +143,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The columns of each index that lets a row be there only once.
     pub unique: Vec<Vec<String>>,
+    /// Those that come before a row and may put something else in its place.
+    pub triggers: Vec<String>,
 }
 
 /// The server, as far as it matters to what it stores.
@@ -170,7 +176,10 @@ pub fn questions(table: &TableName, timeout_ms: u64) -> String {
          CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, number) \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
          WHERE i.indrelid = {class} AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
-         AND k.number <= COALESCE((pg_catalog.to_jsonb(i)->>'indnkeyatts')::int, i.indnatts) ORDER BY i.indexrelid, k.number"
+         AND k.number <= COALESCE((pg_catalog.to_jsonb(i)->>'indnkeyatts')::int, i.indnatts) ORDER BY i.indexrelid, k.number; \
+         SELECT 'trigger', tgname FROM pg_catalog.pg_trigger \
+         WHERE tgrelid = {class} AND NOT tgisinternal AND tgenabled <> 'D' AND tgname <> 'ts_insert_blocker' \
+         AND tgtype & {BEFORE_INSERT_OF_ROW} = {BEFORE_INSERT_OF_ROW} ORDER BY tgname"
     )
 }
 
@@ -211,6 +220,7 @@ pub fn answers(rows: &[Row]) -> (Server, Option<Table>) {
                 }
                 table.unique.iter_mut().last().expect("one was added").push(value(2).to_owned());
             }
+            "trigger" => table.iter_mut().for_each(|table| table.triggers.push(value(1).to_owned())),
             // What a setting is now.
             _ => {}
         }
@@ -259,13 +269,17 @@ mod tests {
             row(&["unique", "7", "gateway"]),
             row(&["unique", "7", "n"]),
             row(&["unique", "8", "n"]),
+            row(&["trigger", "redirects"]),
         ];
         let (server, table) = answers(&rows);
         assert_eq!(server, Server { version: "15.18".to_owned(), is_standby: false, is_synced: true });
         let table = table.expect("there is one");
         assert!(table.is_table && table.is_unlogged);
         assert_eq!(table.unique, [vec!["gateway", "n"], vec!["n"]]);
+        assert_eq!(table.triggers, ["redirects"]);
         assert_eq!(table.columns[0].type_of, ColumnType::Text);
+        assert_eq!(ColumnType::of("1043", "S"), ColumnType::Text);
+        assert_eq!(ColumnType::of("19", "S"), ColumnType::Other, "it cuts");
         let Column { type_of, is_not_null, fills_itself, is_generated, may_insert, .. } = &table.columns[1];
         assert_eq!((*type_of, *is_not_null, *fills_itself), (ColumnType::Int8, true, true));
         assert_eq!((*is_generated, *may_insert), (true, false));

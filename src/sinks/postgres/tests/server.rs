@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::sinks::postgres::url::Place;
 
 /// The columns of its table, in the order of a statement's parameters.
-const COLUMNS: [(&str, &str, &str); 7] = [
+type Column = (&'static str, &'static str, &'static str);
+const COLUMNS: [Column; 7] = [
     ("gateway", "25", "S"),
     ("run", "25", "S"),
     ("position", "20", "N"),
@@ -32,6 +33,8 @@ pub enum Fault {
     Error(&'static str),
     /// No answer.
     Hang,
+    /// The rows are there, and the answer is, when somebody lets it go.
+    Late,
 }
 
 #[derive(Default)]
@@ -43,8 +46,14 @@ pub struct State {
     pub is_standby: bool,
     /// By device, the code with which its rows are refused.
     pub refused: BTreeMap<&'static str, &'static str>,
+    /// Columns that somebody has added: as the catalog has them, and whether they are NOT NULL.
+    pub added: Vec<(Column, bool)>,
+    /// An answer to what is asked about the table that never ends.
+    pub is_endless: bool,
     pub connections: usize,
     pub statements: usize,
+    /// Lets late answers go.
+    pub release: Arc<tokio::sync::Notify>,
 }
 
 pub struct Server {
@@ -93,6 +102,11 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> Option<()> {
         stream.read_exact(&mut body).await.ok()?;
         let mut out = Vec::new();
         match tag {
+            b'Q' if state.lock().unwrap().is_endless => loop {
+                out.clear();
+                row(&mut out, &["x".repeat(1 << 16).as_str()]);
+                stream.write_all(&out).await.ok()?;
+            },
             b'Q' => describe(&mut out, &state.lock().unwrap()),
             b'P' => say(&mut out, b'1', b""),
             b'B' => bound = rows_of(&body),
@@ -107,6 +121,11 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> Option<()> {
                         return None;
                     }
                     Some(Fault::Error(code)) => error(&mut out, code),
+                    Some(Fault::Late) => {
+                        let release = Arc::clone(&state.lock().unwrap().release);
+                        release.notified().await;
+                        insert(&mut out, &mut state.lock().unwrap(), &bound);
+                    }
                     Some(Fault::CutWhenStored) | None => insert(&mut out, &mut state.lock().unwrap(), &bound),
                 }
                 if matches!(fault, Some(Fault::CutWhenStored)) {
@@ -136,8 +155,10 @@ fn describe(out: &mut Vec<u8>, state: &State) {
     row(out, &["server", "18.1", if state.is_standby { "t" } else { "f" }, "on"]);
     if !state.has_no_table {
         row(out, &["table", "r", "p"]);
-        for (name, number, category) in COLUMNS {
-            row(out, &["column", name, number, category, "it", "f", "f", "f", "t", "t"]);
+        let added = state.added.iter().copied();
+        for ((name, number, category), is_not_null) in COLUMNS.map(|column| (column, false)).into_iter().chain(added) {
+            let is_not_null = if is_not_null { "t" } else { "f" };
+            row(out, &["column", name, number, category, "it", is_not_null, "f", "f", "t", "t"]);
         }
         for name in ["gateway", "run", "position"] {
             row(out, &["unique", "1", name]);
