@@ -234,6 +234,11 @@ impl Incoming {
             came.await;
         }
     }
+
+    /// Messages that have arrived and were not taken.
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting()
+    }
 }
 
 impl Drop for Incoming {

@@ -13,6 +13,9 @@
 pub mod broker;
 mod connection;
 pub mod counted;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod transport;
 
 pub use broker::{Broker, Endpoint, EndpointProblem};

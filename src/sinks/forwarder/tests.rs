@@ -10,7 +10,7 @@ use crate::sinks::bench::Bench;
 use crate::sinks::resend::Wish;
 use crate::store::commit::CommitInput;
 use crate::store::cursors::{CursorChange, DeadLetter};
-use crate::uplink::counted::Counts;
+use crate::uplink::counted::Counts as _;
 
 /// Accepts everything, and remembers how many lines each request held.
 #[derive(Default)]

@@ -32,13 +32,25 @@ pub(super) struct Driver {
     /// Why the network has ended it, if it has.
     broken: Option<io::Error>,
     has_heard: bool,
+    /// The other side has answered as one does that expects TLS.
+    speaks_tls: bool,
 }
 
 impl Driver {
     pub(super) fn new(stream: Pin<Box<dyn Stream>>, shared: Rc<Shared>) -> Driver {
         let (reader, writer) = tokio::io::split(stream);
         let (input, output) = (BytesMut::new(), BytesMut::new());
-        Driver { reader, writer, shared, input, output, is_unflushed: false, broken: None, has_heard: false }
+        Driver {
+            reader,
+            writer,
+            shared,
+            input,
+            output,
+            is_unflushed: false,
+            broken: None,
+            has_heard: false,
+            speaks_tls: false,
+        }
     }
 
     /// Runs until the broker has answered CONNECT.
@@ -56,7 +68,7 @@ impl Driver {
     /// Why there was no answer to CONNECT, in the words of who has to act.
     fn not_welcome(&mut self, end: End, broker: &Broker) -> ConnectError {
         let endpoint = &broker.endpoint;
-        if self.input.starts_with(&TLS_ALERT) && !endpoint.is_tls {
+        if self.speaks_tls && !endpoint.is_tls {
             return ConnectError::Tls(format!("{endpoint} speaks TLS; begin url with mqtts://, or correct the port"));
         }
         match (self.broken.take(), end) {
@@ -99,9 +111,6 @@ impl Driver {
     async fn turn(&mut self) -> Option<Welcome> {
         self.take_output();
         let is_full = self.shared.is_full();
-        if is_full {
-            self.shared.with(|client, now_ms| client.excuse_silence(now_ms));
-        }
         let due = self.shared.due_at();
         let Driver { reader, writer, shared, input, output, is_unflushed, .. } = self;
         input.reserve(READ_BYTES);
@@ -123,7 +132,14 @@ impl Driver {
             // What the broker said before it closed the connection is read first: it may say why.
             Done::Wrote(Err(error)) | Done::Flushed(Err(error)) => return self.read_rest(error).await,
             Done::Read(Err(error)) => self.breaks(error),
-            Done::Due => drop(self.shared.with(|client, now_ms| client.tick(now_ms))),
+            Done::Due => {
+                self.shared.with(|client, now_ms| {
+                    if is_full {
+                        client.excuse_silence(now_ms);
+                    }
+                    client.tick(now_ms);
+                });
+            }
             Done::Nothing => {}
         }
         None
@@ -131,6 +147,7 @@ impl Driver {
 
     /// Gives whole frames to the machine.
     fn frames(&mut self) -> Option<Welcome> {
+        self.speaks_tls |= !self.has_heard && self.input.starts_with(&TLS_ALERT);
         let mut welcome = None;
         loop {
             let (len, _) = self.shared.with(|client, _| client.frame_len(&self.input));

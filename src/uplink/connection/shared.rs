@@ -181,6 +181,10 @@ impl Shared {
         Some(arrived)
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        self.arrived.borrow().len()
+    }
+
     pub(super) fn want_nothing(&self) {
         self.is_wanted.set(false);
         while let Some(arrived) = self.take_arrived() {

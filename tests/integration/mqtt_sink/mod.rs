@@ -4,6 +4,7 @@ mod broker;
 mod mosquitto;
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -256,6 +257,42 @@ fn whoever_has_to_mend_something_is_told_what() {
         let seen = broker.seen.lock().unwrap();
         assert!(seen.client_ids.iter().all(|id| id == "gw-broker"), "{:?}", seen.client_ids);
         assert_eq!(seen.farewells, 1, "it leaves in order");
+    }
+}
+
+#[test]
+fn two_clients_of_one_id_are_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(Dislikes { text: Some(("reading", Some(0x8e))), ..Dislikes::default() });
+    let gateway = start(folder.path(), &broker.config("client_id = 'the-same'"));
+    Fleet::default().publish(gateway.mqtt, 2);
+    wait_until("it is named", || {
+        last_error(&gateway, "raw").contains("another client connects again and again with the client id the-same")
+    });
+    assert_eq!(ledger_line(&gateway.status(), "broker", "raw")["dead_lettered"], 0);
+    let check = Command::new(env!("CARGO_BIN_EXE_outrider"))
+        .args(["check", "--config"])
+        .arg(folder.path().join("outrider.toml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+    assert!(said.contains("two of them would throw each other out"), "{said}");
+}
+
+#[test]
+fn doctor_logs_in_and_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outrider.toml");
+    for (code, words) in [(0, "the broker lets it in"), (0x86, "the user name or the password is wrong")] {
+        let broker = Broker::start(Dislikes { connack: code, ..Dislikes::default() });
+        std::fs::write(&file, format!("[gateway]\nid = 'gw'\n{}", broker.config(""))).unwrap();
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_outrider"));
+        doctor.args(["doctor", "--config"]).arg(&file).arg("--state").arg(folder.path().join("state"));
+        let output = doctor.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(words) && said.contains("as the client gw-mqtt-doctor"), "{said}");
+        let seen = broker.seen.lock().unwrap();
+        assert_eq!((seen.connections, seen.farewells), (1, u64::from(code == 0)));
     }
 }
 

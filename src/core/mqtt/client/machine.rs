@@ -17,6 +17,7 @@ use crate::mqtt::packet::{
     self, Connect, DecodeError, Outgoing, PassedOn, Publish, Subscription, Version, client, reason,
 };
 
+const CONNACK: u8 = 0x20;
 const PUBREL: u8 = 0x62;
 
 /// With so many bytes that the network has not taken, nothing more is published.
@@ -42,6 +43,8 @@ pub struct Client {
     asked_keep_alive_s: u16,
     packet_bytes_max: u32,
     answer_within_ms: u64,
+    /// Up to this time nobody has listened.
+    excused_ms: u64,
     limits: Limits,
     state: State,
     takes: Takes,
@@ -67,6 +70,7 @@ impl Client {
             asked_keep_alive_s: settings.keep_alive_s,
             packet_bytes_max: settings.packet_bytes_max,
             answer_within_ms: settings.answer_within_ms,
+            excused_ms: 0,
             limits,
             state: State::Opening { until_ms: now_ms.saturating_add(settings.welcome_within_ms) },
             takes: Takes { qos_max: 2, retain: true, packet_bytes_max: None, wildcards: true, shared: true },
@@ -103,6 +107,11 @@ impl Client {
 
     /// Length of the first frame in `bytes`; `None` until its header is complete. A frame that is not taken ends the connection.
     pub fn frame_len(&mut self, bytes: &[u8]) -> Option<usize> {
+        let is_opening = matches!(self.state, State::Opening { .. });
+        if is_opening && bytes.first().is_some_and(|first| *first != CONNACK) {
+            self.break_off("its first packet is no CONNACK");
+            return None;
+        }
         match packet::frame_len(bytes, self.packet_bytes_max as usize) {
             Ok(len) => len,
             Err(error) => {
@@ -152,12 +161,13 @@ impl Client {
     }
 
     fn answers_until_ms(&self) -> Option<u64> {
-        self.sending.oldest_ms().map(|since_ms| since_ms.saturating_add(self.answer_within_ms))
+        self.sending.oldest_ms().map(|since_ms| since_ms.max(self.excused_ms).saturating_add(self.answer_within_ms))
     }
 
     /// Nobody has listened up to now, because what has arrived waits for its owner: that the broker was not heard proves nothing.
     pub fn excuse_silence(&mut self, now_ms: u64) {
         self.keep_alive.excuse(now_ms);
+        self.excused_ms = now_ms;
     }
 
     /// Whether a message of this quality of service may be published now.

@@ -158,6 +158,7 @@ fn each_quality_of_service_has_its_answer() {
     let mut talk = Talk::open(&settings(Version::V5), &Connack::default());
     let wish = talk.publish(0);
     assert_eq!(talk.events(), [Event::Answered(wish, Answer::Accepted)]);
+    talk.heard();
     for (reason, answer) in
         [(0, Answer::Accepted), (0x10, Answer::NobodySubscribed), (0x97, Answer::Refused(Refusal::of(0x97, None)))]
     {
@@ -286,6 +287,21 @@ fn a_server_that_sends_too_much_or_by_aliases_is_left() {
     let mut talk = Talk::open(&settings, &Connack::default());
     assert_eq!(talk.client.frame_len(&[0x30, 0x80, 0x80, 0x80, 0x01]), None);
     assert_eq!(talk.heard(), [0xe0, 1, 0x95]);
+}
+
+#[test]
+fn who_has_not_listened_waits_for_answers_anew() {
+    let settings = Settings { keep_alive_s: 10, answer_within_ms: 12_000, ..settings(Version::V5) };
+    let mut talk = Talk::open(&settings, &Connack::default());
+    talk.publish(1);
+    for now_ms in [10_000, 15_000, 20_000] {
+        talk.now_ms = now_ms;
+        talk.client.excuse_silence(now_ms);
+        talk.at(now_ms);
+        assert_eq!(talk.events(), []);
+    }
+    talk.at(25_000);
+    assert!(matches!(talk.events()[..], [Event::Answered(..), Event::Ended(End::Silent)]));
 }
 
 #[test]
