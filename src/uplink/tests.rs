@@ -192,6 +192,53 @@ fn a_flood_waits_in_the_network_until_its_owner_takes_it() {
     });
 }
 
+/// What needs no acknowledgement wakes nobody: the connection itself has to go on reading when there is room again.
+#[test]
+fn many_small_messages_that_need_no_acknowledgement_do_not_wait_for_the_keep_alive() {
+    const COUNT: usize = 5_000;
+    let port = serve(|mut stream| {
+        welcome(&mut stream);
+        let message = Outgoing { topic: b"t", payload: b"x", ..Outgoing::default() };
+        let mut flood = Vec::new();
+        (0..COUNT).for_each(|_| packet::publish(Version::V5, &message, &mut flood));
+        stream.write_all(&flood).unwrap();
+        frames(&mut stream, |_, _| true);
+    });
+    run(async {
+        let patient = Settings { keep_alive_s: 600, ..settings() };
+        let Opened { mut incoming, .. } = open(&broker(port), patient).await.unwrap();
+        let taking = async {
+            for _ in 0..COUNT {
+                incoming.next().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), taking).await.expect("it goes on");
+    });
+}
+
+#[test]
+fn a_message_that_is_larger_than_what_may_wait_arrives() {
+    let payload = vec![b'x'; 9 << 20];
+    let large = payload.clone();
+    let port = serve(move |mut stream| {
+        welcome(&mut stream);
+        for packet_id in 1..=3 {
+            let message = Outgoing { topic: b"t", payload: &large, qos: 1, packet_id, ..Outgoing::default() };
+            say(&mut stream, |out| packet::publish(Version::V5, &message, out));
+        }
+        frames(&mut stream, |_, _| true);
+    });
+    run(async {
+        let large = Settings { packet_bytes_max: 16 << 20, keep_alive_s: 600, ..settings() };
+        let Opened { handle, mut incoming, .. } = open(&broker(port), large).await.unwrap();
+        for _ in 0..3 {
+            let arrived = incoming.next().await.unwrap();
+            assert!(arrived.payload == payload);
+            handle.acknowledge(arrived.token.unwrap());
+        }
+    });
+}
+
 #[test]
 fn subscriptions_go_in_as_many_requests_as_are_needed() {
     let requests = Arc::new(AtomicU64::new(0));

@@ -23,6 +23,8 @@ use crate::tls::{self, TlsProblem};
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(300);
 /// What is sent is to be acknowledged by the other side's TCP within this time, or the connection is broken.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+/// Of what is not sent yet the system keeps so much at most: what lies there counts as written, while the answer to it cannot come.
+const UNSENT_BYTES_MAX: u32 = 16 << 10;
 
 /// A connection, encrypted or not.
 pub trait Stream: AsyncRead + AsyncWrite {}
@@ -80,7 +82,9 @@ async fn secured(broker: &Broker) -> Result<Pin<Box<dyn Stream>>, ConnectError> 
     let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await.map_err(unreachable)?;
     let stream = connect_any(addresses.collect()).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
-    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)).map_err(unreachable)?;
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)).map_err(unreachable)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX).map_err(unreachable)?;
     let stream = CountedStream::counted_by(stream, broker.counts.clone());
     let Some((connector, name)) = tls else { return Ok(Box::pin(stream)) };
     let stream = connector.connect(name, stream).await.map_err(|error| {

@@ -3,7 +3,7 @@
 //!
 //! So after such an end messages are sent one at a time for a while: the one that is alone when the connection ends is to blame. What is
 //! blamed is given up only if the broker says that a message is at fault. An end without a reason may have any, so such a message is blamed
-//! only if others come through between its attempts.
+//! only if others come through between its attempts; so those that are suspected are tried after the others.
 
 use crate::core::mqtt::client::{End, Reason};
 
@@ -16,6 +16,8 @@ pub const CLOSINGS_MAX: u32 = 3;
 const STRIKES_MAX: u32 = 3;
 /// When so many are blamed one after the other, and nothing comes through, it is not the fault of one.
 const BLAMED_IN_A_ROW_MAX: u32 = 10;
+/// So many are suspected at a time.
+const SUSPECTS_MAX: usize = 16;
 
 /// What is known about the connections of one sink.
 #[derive(Debug)]
@@ -26,7 +28,8 @@ pub struct Blame {
     closings: u32,
     takeovers: u32,
     blamed_in_a_row: u32,
-    strikes: Option<Strikes>,
+    /// Those at which a connection has ended without a reason, the latest last.
+    suspects: Vec<Strikes>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +60,7 @@ impl Default for Blame {
             closings: 0,
             takeovers: 0,
             blamed_in_a_row: 0,
-            strikes: None,
+            suspects: Vec::new(),
         }
     }
 }
@@ -99,20 +102,30 @@ impl Blame {
         if !is_unexplained(end) {
             return Sentence::Again;
         }
-        let strikes = match self.strikes {
-            Some(strikes) if strikes.digest == digest => Strikes { count: strikes.count + 1, ..strikes },
-            // Another one may be tried in between; the first that is suspected stays so while it is.
-            _ => Strikes { digest, count: 1, others_pass: false },
+        // Others are tried in between, and may be suspected, too.
+        let strikes = match self.suspects.iter().position(|strikes| strikes.digest == digest) {
+            Some(at) => self.suspects.remove(at),
+            None => Strikes { digest, count: 0, others_pass: false },
         };
-        self.strikes = Some(strikes);
-        match (strikes.count >= STRIKES_MAX, strikes.others_pass) {
-            (false, _) => Sentence::Again,
-            (true, false) => Sentence::NotItsFault,
-            (true, true) => {
-                self.strikes = None;
-                self.give_up()
-            }
+        let strikes = Strikes { count: strikes.count + 1, ..strikes };
+        if strikes.count >= STRIKES_MAX && strikes.others_pass {
+            return self.give_up();
         }
+        if self.suspects.len() >= SUSPECTS_MAX {
+            self.suspects.remove(0);
+        }
+        self.suspects.push(strikes);
+        if strikes.count < STRIKES_MAX { Sentence::Again } else { Sentence::NotItsFault }
+    }
+
+    /// Whether a connection has ended at this message without a reason.
+    pub fn suspects(&self, digest: u64) -> bool {
+        self.suspects.iter().any(|strikes| strikes.digest == digest)
+    }
+
+    /// What is tried next is a part of what was blamed last: that is the same fault, counted once.
+    pub fn of_the_same(&mut self) {
+        self.blamed_in_a_row = self.blamed_in_a_row.saturating_sub(1);
     }
 
     fn give_up(&mut self) -> Sentence {
@@ -127,13 +140,10 @@ impl Blame {
     /// The broker has taken a message.
     pub fn accepted(&mut self, digest: u64) {
         (self.closings, self.takeovers, self.blamed_in_a_row) = (0, 0, 0);
-        match &mut self.strikes {
-            Some(strikes) if strikes.digest == digest => self.strikes = None,
-            Some(strikes) => strikes.others_pass = true,
-            None => {}
-        }
+        self.suspects.retain(|strikes| strikes.digest != digest);
+        self.suspects.iter_mut().for_each(|strikes| strikes.others_pass = true);
         if self.careful_for == 1 {
-            self.strikes = None;
+            self.suspects.clear();
         }
         self.careful_for = self.careful_for.saturating_sub(1);
     }
@@ -208,6 +218,25 @@ mod tests {
         assert_eq!(blame.ended_at(&End::Closed, 9), Sentence::Again, "the next one is not blamed for it");
         blame.accepted(9);
         assert_eq!(blame.ended_at(&End::Closed, 9), Sentence::Again, "it has passed, so it is not to blame");
+    }
+
+    #[test]
+    fn several_are_suspected_at_a_time_and_a_part_of_what_was_blamed_counts_once() {
+        let mut blame = Blame::default();
+        (0..CLOSINGS_MAX).for_each(|_| blame.ended(&End::Closed));
+        for sentence in [Sentence::Again, Sentence::Again, Sentence::GiveUp] {
+            for poison in [7, 8] {
+                assert_eq!(blame.ended_at(&End::Closed, poison), sentence);
+                assert_eq!(blame.suspects(poison), sentence == Sentence::Again);
+            }
+            blame.accepted(1);
+        }
+        (0..1_000).for_each(|digest| assert_eq!(blame.ended_at(&End::Closed, digest), Sentence::Again));
+        assert_eq!(blame.suspects.len(), SUSPECTS_MAX);
+        for digest in 0..u64::from(2 * BLAMED_IN_A_ROW_MAX) {
+            assert_eq!(blame.ended_at(&told(0x95), digest), Sentence::GiveUp);
+            blame.of_the_same();
+        }
     }
 
     #[test]

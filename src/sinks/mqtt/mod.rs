@@ -44,6 +44,8 @@ struct OnItsWay {
 }
 
 const ACCEPTED: Outcome = Outcome::Accepted { shard: None };
+/// Within a request, so many connections in a row may end at a message and the next one is tried all the same.
+const ENDS_IN_A_ROW_MAX: u32 = 2;
 
 impl MqttSink {
     pub fn new(name: String, uplink: Rc<Uplink>, maker: MessageMaker, status: Arc<ForwardStatus>) -> MqttSink {
@@ -84,29 +86,38 @@ impl MqttSink {
 
     /// One message at a time, alone on the connection.
     async fn send_alone(&self, records: &[OutgoingRecord]) -> Vec<Outcome> {
-        let mut outcomes = Vec::new();
-        for OutgoingRecord { device, data } in records {
-            let outcome = self.send_record_alone(self.maker.messages(device, data)).await;
-            let is_over = !matches!(outcome, Outcome::Accepted { .. } | Outcome::Reject(_));
-            outcomes.push(outcome);
-            if is_over {
-                // The others wait for the next connection.
-                let last = outcomes.last().cloned().unwrap_or(ACCEPTED);
-                outcomes.resize(records.len(), last);
+        let messages = |record: usize| self.maker.messages(&records[record].device, &records[record].data);
+        // What comes through before them tells whether the suspects are to blame. Each record is of another device, so the order is free.
+        let is_suspected = |record: &usize| self.uplink.suspects(&messages(*record));
+        let (suspected, others): (Vec<usize>, Vec<usize>) = (0..records.len()).partition(is_suspected);
+        let mut outcomes = vec![None; records.len()];
+        let (mut last, mut ends_in_a_row, mut is_any_judged) = (ACCEPTED, 0, false);
+        for record in others.into_iter().chain(suspected) {
+            let messages = messages(record);
+            last = self.send_record_alone(&messages).await;
+            let is_judged = matches!(last, Outcome::Accepted { .. } | Outcome::Reject(_));
+            is_any_judged |= is_judged;
+            outcomes[record] = Some(last.clone());
+            ends_in_a_row = if is_judged { 0 } else { ends_in_a_row + 1 };
+            let may_be_its_fault = matches!(last, Outcome::Unreachable(_) | Outcome::Later { .. });
+            let goes_on = may_be_its_fault && ends_in_a_row < ENDS_IN_A_ROW_MAX && self.uplink.suspects(&messages);
+            if !is_judged && !goes_on {
                 break;
             }
         }
-        outcomes
+        // The others wait for the next connection. If nothing was judged, it is one thing for all of them.
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.filter(|_| is_any_judged));
+        outcomes.map(|outcome| outcome.unwrap_or_else(|| last.clone())).collect()
     }
 
-    async fn send_record_alone(&self, messages: Vec<Message>) -> Outcome {
+    async fn send_record_alone(&self, messages: &[Message]) -> Outcome {
         for (at, message) in messages.iter().enumerate() {
             let _alone = self.uplink.alone.lock().await;
             let handle = match self.uplink.connect().await {
                 Ok(handle) => handle,
                 Err(outcome) => return outcome,
             };
-            if let Some(outcome) = unfit(&handle, &messages).filter(|_| at == 0) {
+            if let Some(outcome) = unfit(&handle, messages).filter(|_| at == 0) {
                 return outcome;
             }
             self.count(message);

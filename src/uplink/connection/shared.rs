@@ -172,8 +172,8 @@ impl Shared {
     }
 
     pub(super) fn take_arrived(&self) -> Option<Arrived> {
-        let arrived = self.arrived.borrow_mut().pop_front()?;
         let was_full = self.is_full();
+        let arrived = self.arrived.borrow_mut().pop_front()?;
         self.arrived_bytes.set(self.arrived_bytes.get() - bytes_of(&arrived));
         if was_full {
             self.work.notify_one();

@@ -152,6 +152,28 @@ fn of_many_messages_the_one_that_the_broker_cannot_take_is_given_up() {
     }
 }
 
+/// A broker that does not say why it ends a connection: what it does not like is the first that is sent, of two devices, and again and again.
+#[test]
+fn messages_that_a_broker_cannot_take_stop_nobody_else_if_they_come_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(Dislikes { text: Some(("poison", None)), ..Dislikes::default() });
+    let gateway = start(folder.path(), &broker.config("version = '3.1.1'"));
+    let poison = r#"{"value":1,"attributes":{"note":"poison"}}"#;
+    for spoiler in ["spoiler", "spoiler-2"] {
+        Client::connect(gateway.mqtt, spoiler).publish(&format!("devices/{spoiler}/temperature"), poison);
+    }
+    wait_until("an end without a reason", || broker.seen.lock().unwrap().connections > 1);
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 20);
+    wait_for_delivery(&gateway);
+    let is_of_spoiler = |record: &Value| record["device"].as_str().is_some_and(|name| name.starts_with("spoiler"));
+    let of_fleet: Vec<Value> = broker.records().into_iter().filter(|record| !is_of_spoiler(record)).collect();
+    expect_fleet(&of_fleet, 20);
+    assert_eq!(ledger_line(&gateway.status(), "broker", "raw")["dead_lettered"], 2);
+    let connections = broker.seen.lock().unwrap().connections;
+    assert!(connections <= 40, "{connections} connections");
+}
+
 #[test]
 fn what_a_broker_refuses_in_its_acknowledgement_is_a_dead_letter_or_waits() {
     let folder = tempfile::tempdir().unwrap();

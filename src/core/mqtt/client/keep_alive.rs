@@ -37,12 +37,17 @@ impl KeepAlive {
         self.asked_ms = None;
     }
 
-    /// Nothing could be heard up to now, because nobody has listened.
-    pub(super) fn excuse(&mut self, now_ms: u64) {
-        self.heard_ms = now_ms;
+    /// The question was not with the network before.
+    pub(super) fn ping_left(&mut self, now_ms: u64) {
         if let Some(asked_ms) = &mut self.asked_ms {
             *asked_ms = now_ms;
         }
+    }
+
+    /// Nothing could be heard up to now, because nobody has listened.
+    pub(super) fn excuse(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+        self.ping_left(now_ms);
     }
 
     /// Asks also when only sending goes on: what is sent may go nowhere.

@@ -55,6 +55,10 @@ pub struct Client {
     out: Vec<u8>,
     /// Of what was taken out, so much is not with the network yet.
     unwritten: usize,
+    /// So many bytes are with the network.
+    written: u64,
+    /// Where the last question whether the broker is there ends, among all bytes.
+    ping_ends_at: u64,
     events: VecDeque<Event>,
 }
 
@@ -84,6 +88,8 @@ impl Client {
             receiving: Receiving::new(settings.version, settings.receive_maximum, &settings.unreleased),
             out,
             unwritten: 0,
+            written: 0,
+            ping_ends_at: 0,
             events: VecDeque::new(),
         }
     }
@@ -98,6 +104,17 @@ impl Client {
     pub fn written(&mut self, bytes: usize, now_ms: u64) {
         self.unwritten = self.unwritten.saturating_sub(bytes);
         self.keep_alive.sent(now_ms);
+        // Nobody answers what has not left: on a slow link a message may take longer than the time for its answer.
+        self.sending.written(self.written, now_ms);
+        if self.ping_ends_at > self.written {
+            self.keep_alive.ping_left(now_ms);
+        }
+        self.written += bytes as u64;
+    }
+
+    /// Of all bytes, those that are not written yet included.
+    fn ends_at(&self) -> u64 {
+        self.written + (self.unwritten + self.out.len()) as u64
     }
 
     /// What has happened.
@@ -140,7 +157,10 @@ impl Client {
             State::Open => {
                 match self.keep_alive.tick(now_ms) {
                     Due::Nothing => {}
-                    Due::Ping => self.out.extend_from_slice(&client::PINGREQ),
+                    Due::Ping => {
+                        self.out.extend_from_slice(&client::PINGREQ);
+                        self.ping_ends_at = self.ends_at();
+                    }
                     Due::Silent => return self.end(End::Silent),
                 }
                 if self.answers_until_ms().is_some_and(|until_ms| until_ms <= now_ms) {
@@ -217,6 +237,7 @@ impl Client {
             ..Outgoing::default()
         };
         packet::publish(self.version, &outgoing, &mut self.out);
+        self.sending.ends_at(wish, self.ends_at());
         if message.qos == 0 {
             self.events.push_back(Event::Answered(wish, Answer::Accepted));
         }
@@ -248,6 +269,7 @@ impl Client {
             })
             .collect();
         client::subscribe(self.version, packet_id, None, &asked, &mut self.out);
+        self.sending.ends_at(wish, self.ends_at());
         Ok(wish)
     }
 
@@ -268,6 +290,7 @@ impl Client {
         let (wish, packet_id) = begun.ok_or(Unfit::TooManyFilters { filters_max: usize::from(u16::MAX) })?;
         self.subscriptions = self.subscriptions.saturating_sub(filters.len());
         client::unsubscribe(self.version, packet_id, filters, &mut self.out);
+        self.sending.ends_at(wish, self.ends_at());
         Ok(wish)
     }
 
@@ -396,6 +419,7 @@ impl Client {
             Ok(Follows::Nothing) => {}
             Ok(Follows::Release(packet_id, reason)) => {
                 packet::ack(self.version, PUBREL, packet_id, reason, &mut self.out);
+                self.sending.release_ends_at(packet_id, self.ends_at());
             }
             Ok(Follows::Done(wish, answer)) => self.events.push_back(Event::Answered(wish, answer)),
             Err(problem) => self.break_off(problem),

@@ -77,8 +77,11 @@ impl Receiving {
             ack(self.version, PUBREC, packet_id, reason::SUCCESS, out);
             return Ok(Judged::Repeat);
         }
-        if self.taken.iter().any(|taken| taken.packet_id == packet_id) {
-            return Err("a packet id that is in use");
+        match self.taken.iter().find(|taken| taken.packet_id == packet_id) {
+            // Older brokers repeat on a live connection what is not acknowledged for a while, and its owner may take its time.
+            Some(taken) if publish.dup && taken.qos == qos => return Ok(Judged::Repeat),
+            Some(_) => return Err("a packet id that is in use"),
+            None => {}
         }
         // Before version 5 the broker has not been told how many it may send.
         if self.version == Version::V5 && self.taken.len() + self.unreleased.len() >= self.maximum {

@@ -1,6 +1,7 @@
 //! What was asked of the broker and awaits its answer: messages of QoS 1 and 2, and changes of subscriptions.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use super::{Answer, End, Refusal};
 use crate::mqtt::packet::{Version, reason, server};
@@ -44,7 +45,10 @@ pub(super) enum Step {
 struct Waiting {
     packet_id: u16,
     step: Step,
+    /// When it was asked, or last stood behind something that got on: bytes before its end, or an answer to what was asked before it.
     since_ms: u64,
+    /// Where it ends, among all bytes of the connection.
+    ends_at: u64,
 }
 
 /// Everything that waits for an answer, by the order in which it was asked.
@@ -143,10 +147,38 @@ impl Sending {
             }
         };
         let wish = self.wish();
-        self.waiting.insert(wish, Waiting { packet_id, step, since_ms: now_ms });
+        self.waiting.insert(wish, Waiting { packet_id, step, since_ms: now_ms, ends_at: 0 });
         self.by_packet_id.insert(packet_id, wish);
         self.messages += usize::from(step.is_of_message());
         Some((wish, packet_id))
+    }
+
+    /// Where the bytes of what was asked end; of what awaits no answer nothing is kept.
+    pub(super) fn ends_at(&mut self, wish: Wish, ends_at: u64) {
+        if let Some(waiting) = self.waiting.get_mut(&wish) {
+            waiting.ends_at = ends_at;
+        }
+    }
+
+    /// The same of a message of which PUBREL is the last that was sent.
+    pub(super) fn release_ends_at(&mut self, packet_id: u16, ends_at: u64) {
+        if let Some(wish) = self.by_packet_id.get(&packet_id).copied() {
+            self.ends_at(wish, ends_at);
+        }
+    }
+
+    /// More is with the network than so many bytes: whoever was not wholly there begins to wait anew.
+    pub(super) fn written(&mut self, before: u64, now_ms: u64) {
+        self.waiting
+            .values_mut()
+            .filter(|waiting| waiting.ends_at > before)
+            .for_each(|waiting| waiting.since_ms = now_ms);
+    }
+
+    /// What was asked before has its answer: the broker gets on, though perhaps slowly. What was asked later proves nothing.
+    fn gets_on(&mut self, answered: Wish, now_ms: u64) {
+        let later = (Bound::Excluded(answered), Bound::Unbounded);
+        self.waiting.range_mut(later).for_each(|(_, waiting)| waiting.since_ms = now_ms);
     }
 
     /// What an answer means.
@@ -171,6 +203,7 @@ impl Sending {
             (Step::Acknowledge, Answered::PubAck(ack)) => of_message(ack),
             (Step::Receive, Answered::PubRec(ack)) if ack.reason < reason::UNSPECIFIED => {
                 (waiting.step, waiting.since_ms) = (Step::Complete, now_ms);
+                self.gets_on(wish, now_ms);
                 return Ok(Follows::Release(packet_id, reason::SUCCESS));
             }
             (Step::Receive, Answered::PubRec(ack)) => of_message(ack),
@@ -189,6 +222,7 @@ impl Sending {
             _ => return Err("an answer of another kind than was asked for"),
         };
         self.done(wish);
+        self.gets_on(wish, now_ms);
         Ok(Follows::Done(wish, answer))
     }
 
@@ -199,7 +233,7 @@ impl Sending {
         }
     }
 
-    /// Since when the oldest has waited.
+    /// Since when one has waited longest.
     pub(super) fn oldest_ms(&self) -> Option<u64> {
         self.waiting.values().map(|waiting| waiting.since_ms).min()
     }

@@ -304,6 +304,85 @@ fn who_has_not_listened_waits_for_answers_anew() {
     assert!(matches!(talk.events()[..], [Event::Answered(..), Event::Ended(End::Silent)]));
 }
 
+/// What still waits on our side cannot have an answer.
+#[test]
+fn on_a_slow_link_the_time_for_an_answer_begins_when_the_message_has_left() {
+    let settings = Settings { keep_alive_s: 0, answer_within_ms: 10_000, ..settings(Version::V5) };
+    let large = Message { payload: vec![b'x'; 100_000].into(), ..message("a", 1) };
+    let mut talk = Talk::open(&settings, &Connack::default());
+    let first = talk.client.publish(&large, 0).unwrap();
+    let second = talk.client.publish(&large, 0).unwrap();
+    let part = talk.client.take_output().len() / 20;
+    for step in 1..=10 {
+        talk.at(step * 5_000);
+        talk.client.written(part, talk.now_ms);
+    }
+    assert_eq!((talk.events(), talk.client.due_at_ms()), (vec![], Some(60_000)), "the first one has left at 50 s");
+    // The control: one that has left is not waited for longer.
+    let mut other = Talk::open(&settings, &Connack::default());
+    other.publish(1);
+    other.heard();
+    other.at(10_000);
+    assert!(matches!(other.events()[..], [Event::Answered(..), Event::Ended(End::NotAcknowledged)]));
+    talk.now_ms = 55_000;
+    talk.say(|version, out| ack(version, PUBACK, 1, 0, out));
+    assert_eq!(talk.events(), [Event::Answered(first, Answer::Accepted)]);
+    assert_eq!(talk.client.due_at_ms(), Some(65_000), "the second one stood behind it");
+    for step in 12..=21 {
+        talk.at(step * 5_000);
+        talk.client.written(part, talk.now_ms);
+    }
+    assert_eq!((talk.events(), talk.client.due_at_ms()), (vec![], Some(115_000)));
+    // Answers to what was asked later prove nothing for it.
+    talk.publish(1);
+    talk.heard();
+    talk.say(|version, out| ack(version, PUBACK, 3, 0, out));
+    assert_eq!(talk.events().len(), 1);
+    talk.at(115_000);
+    let end = End::NotAcknowledged;
+    assert_eq!(talk.events(), [Event::Answered(second, Answer::Unanswered(end.clone())), Event::Ended(end)]);
+}
+
+#[test]
+fn a_question_that_waits_on_our_side_is_not_held_against_the_broker() {
+    let settings = Settings { keep_alive_s: 10, ..settings(Version::V5) };
+    let mut talk = Talk::open(&settings, &Connack::default());
+    talk.at(10_000);
+    assert_eq!(talk.client.take_output(), [0xc0, 0]);
+    talk.client.written(1, 14_000);
+    talk.at(15_000);
+    assert_eq!((talk.events(), talk.client.due_at_ms()), (vec![], Some(19_000)));
+    talk.client.written(1, 18_000);
+    talk.at(23_000);
+    assert_eq!(talk.events(), [Event::Ended(End::Silent)]);
+}
+
+/// Before version 5 a server may send again on the same connection what is not acknowledged for a while.
+#[test]
+fn what_comes_again_while_its_owner_has_it_is_the_same_message() {
+    for version in [Version::V4, Version::V5] {
+        for (qos, again_qos, dup, is_repeat) in
+            [(1, 1, true, true), (2, 2, true, true), (1, 1, false, false), (1, 2, true, false)]
+        {
+            let mut talk = Talk::open(&settings(version), &Connack::default());
+            talk.deliver(qos, 7);
+            let Some(Event::Arrived(Arrived { token: Some(token), .. })) = talk.client.next_event() else { panic!() };
+            let again =
+                Outgoing { topic: b"t", payload: b"x", qos: again_qos, packet_id: 7, dup, ..Outgoing::default() };
+            talk.say(|version, out| publish(version, &again, out));
+            let events = talk.events();
+            match is_repeat {
+                true => assert_eq!(events, [], "{version:?} {qos}"),
+                false => assert!(matches!(events[..], [Event::Ended(End::Protocol(_))]), "{events:?}"),
+            }
+            talk.heard();
+            talk.client.acknowledge(token);
+            let answer = if qos == 2 { PUBREC } else { PUBACK };
+            assert_eq!(talk.heard(), if is_repeat { vec![answer, 2, 0, 7] } else { vec![] }, "once");
+        }
+    }
+}
+
 #[test]
 fn subscriptions_are_granted_filter_by_filter() {
     let filter = |filter: &str| Filter {
