@@ -61,7 +61,8 @@ impl Receiving<'_> {
                         token.into_iter().for_each(|token| self.handle.acknowledge(token));
                         continue;
                     };
-                    let is_full = waiting.len() >= WAITING_MAX || bytes + size > WAITING_BYTES_MAX;
+                    // One that is larger than the bound passes alone, or it would come again for ever.
+                    let is_full = waiting.len() >= WAITING_MAX || !waiting.is_empty() && bytes + size > WAITING_BYTES_MAX;
                     match token {
                         None if is_full => {
                             self.source.counters.received_refused.add(1);
@@ -76,6 +77,8 @@ impl Receiving<'_> {
                     bytes += size;
                     waiting.push_back((message, size));
                 }
+                // Also while nothing waits: what comes next could not be answered.
+                () = arriving.closed() => return Over::Unstored,
                 permit = arriving.reserve(), if !waiting.is_empty() => match (permit, waiting.pop_front()) {
                     (Ok(permit), Some((message, size))) => {
                         bytes -= size;
