@@ -28,7 +28,8 @@ pub use thread::{BridgeParts, BridgesThread, start};
 const WINDOW: u16 = 64;
 /// Before version 5 nobody can be told what is too large here: such a packet is read, and its message left out.
 const PACKET_BYTES_MAX_V4: u32 = 16 << 20;
-/// The session at the other broker, as long as MQTT can say without saying for ever.
+/// For how long the other broker is asked to keep the session. Who is away for longer gets no commands of that time: such old ones are rather a
+/// danger, and a session that is kept for ever is a burden to the other broker when the gateway is gone for good.
 const SESSION_EXPIRY_S: u32 = 30 * 86_400;
 
 /// One `[[bridge]]`.
@@ -73,19 +74,70 @@ impl BridgeSettings {
         }
     }
 
-    /// Connects, logs in and leaves, under another client id: the session of the bridge, which may be running, is left alone.
+    /// Connects, logs in and leaves, under another client id: the session of the bridge, which may be running, is left alone. Where only the
+    /// bridge's own id is let in, its session is taken up and left as it is: nothing that it has kept is acknowledged.
     ///
     /// # Errors
     ///
     /// Why there is no connection.
     pub async fn try_login(&self) -> Result<Welcome, crate::uplink::ConnectError> {
-        let session =
-            Settings { client_id: self.probe_id(), clean_start: true, session_expiry_s: 0, ..self.session(Vec::new()) };
-        crate::uplink::try_login(&self.broker, session).await
+        crate::uplink::try_login(&self.broker, self.probe()).await
     }
 
     /// AWS IoT lets a thing in under its own id only.
-    fn probe_id(&self) -> String {
-        if self.broker.endpoint.is_of_aws() { self.client_id.clone() } else { format!("{}-probe", self.client_id) }
+    fn probe(&self) -> Settings {
+        let session = self.session(Vec::new());
+        if self.broker.endpoint.is_of_aws() {
+            return session;
+        }
+        let client_id = format!("{}-probe", self.client_id);
+        Settings { client_id, clean_start: true, session_expiry_s: 0, ..session }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::bridge::Line;
+    use crate::uplink::Endpoint;
+
+    fn bridge(url: &str) -> BridgeSettings {
+        let endpoint = Endpoint::parse(url).unwrap();
+        BridgeSettings {
+            local: LocalBridge {
+                name: "b".to_owned(),
+                filters: Vec::new(),
+                queue_bytes_max: 1,
+                commands: None,
+                trusts_clock: false,
+            },
+            broker: Broker {
+                endpoint,
+                ca: None,
+                identity: None,
+                alpn: Vec::new(),
+                connect_timeout: Duration::from_secs(1),
+                counts: None,
+            },
+            version: Version::V5,
+            client_id: "truck".to_owned(),
+            login: None,
+            keep_alive_s: 60,
+            limits: Limits::NONE,
+            packet_bytes_max: 1 << 20,
+            plan: Plan { lines: vec![Line::parse("commands/# in 1").unwrap()] },
+        }
+    }
+
+    #[test]
+    fn a_login_that_is_tried_ends_no_session() {
+        let probe = bridge("mqtt://broker").probe();
+        assert_eq!((probe.client_id.as_str(), probe.clean_start, probe.session_expiry_s), ("truck-probe", true, 0));
+        let probe = bridge("mqtts://x.iot.eu-central-1.amazonaws.com").probe();
+        let expected = ("truck", false, SESSION_EXPIRY_S);
+        assert_eq!((probe.client_id.as_str(), probe.clean_start, probe.session_expiry_s), expected);
     }
 }

@@ -61,21 +61,25 @@ impl Receiving<'_> {
                         token.into_iter().for_each(|token| self.handle.acknowledge(token));
                         continue;
                     };
-                    let is_full = waiting.len() >= WAITING_MAX || bytes + size > WAITING_BYTES_MAX;
+                    // One that is larger than the bound passes alone, or it would come again for ever.
+                    let is_full = waiting.len() >= WAITING_MAX || !waiting.is_empty() && bytes + size > WAITING_BYTES_MAX;
                     match token {
                         None if is_full => {
                             self.source.counters.received_refused.add(1);
                             continue;
                         }
                         None => {}
-                        Some(_) if is_full => return Over::Refused("more has come than there is room for".to_owned()),
-                        Some(token) => if unstored.try_send(Unstored { token, stored }).is_err() {
-                            return Over::Refused("more has come than there is room for".to_owned());
-                        },
+                        Some(token) => {
+                            if is_full || unstored.try_send(Unstored { token, stored }).is_err() {
+                                return Over::Refused("more has come than there is room for".to_owned());
+                            }
+                        }
                     }
                     bytes += size;
                     waiting.push_back((message, size));
                 }
+                // Also while nothing waits: what comes next could not be answered.
+                () = arriving.closed() => return Over::Unstored,
                 permit = arriving.reserve(), if !waiting.is_empty() => match (permit, waiting.pop_front()) {
                     (Ok(permit), Some((message, size))) => {
                         bytes -= size;

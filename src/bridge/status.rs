@@ -22,6 +22,8 @@ pub struct BridgeState {
     pub connections: u64,
     /// What was wrong last, and is not known to be over.
     pub last_error: Option<String>,
+    /// Nothing goes out until somebody gives it the right to.
+    pub is_held: bool,
     /// Filters that the other broker does not grant.
     pub filters_refused: u64,
 }

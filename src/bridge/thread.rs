@@ -10,7 +10,6 @@ use tokio::task::LocalSet;
 use super::BridgeSettings;
 use super::link::{self, Memory};
 use super::over::Over;
-use super::sending::is_about_a_message;
 use super::status::BridgeSource;
 use crate::core::bridge::retry::Retry;
 use crate::core::detection::alert::{Report, ReportPacer, Trouble};
@@ -101,8 +100,6 @@ impl Bridge {
             if matches!(over, Over::Local) && self.links.is_closed() {
                 return self.source.change(|state| state.connected_at_ms = None);
             }
-            // Once it is known which message was to blame, it is gone.
-            memory.is_careful = matches!(&over, Over::Remote(end) if is_about_a_message(end)) && !memory.is_careful;
             let text = over.to_string();
             self.source.change(|state| {
                 state.connected_at_ms = None;
@@ -130,7 +127,7 @@ impl Bridge {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let state = self.source.state();
-            if state.connected_at_ms.is_some() {
+            if state.connected_at_ms.is_some() && !state.is_held {
                 connected = Instant::now();
             } else if connected.elapsed() >= REPORT_AFTER {
                 let name = self.settings.name();
@@ -139,7 +136,7 @@ impl Bridge {
                 if reports.is_due(&trouble, now_ms) {
                     let why = state.last_error.unwrap_or_else(|| "no answer yet".to_owned());
                     let text = format!(
-                        "the bridge {name} is not connected: {why}; what is to go out waits, and commands do not come in"
+                        "the bridge {name} does not work: {why}; what is to go out waits, and without a connection commands do not come in"
                     );
                     // Without a pipeline the process is ending.
                     let _ = pipeline.report(Report::new(trouble, text));

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::bridge::BridgeSettings;
 use crate::core::bridge::command::Place;
 use crate::core::bridge::{CommandSettings, Direction, Line, Plan};
-use crate::core::mqtt::client::{Limits, Login};
-use crate::core::mqtt::packet::Version;
+use crate::core::mqtt::client::limits::check_filters;
+use crate::core::mqtt::client::{Filter, Limits, Login, Takes};
+use crate::core::mqtt::packet::{RetainHandling, Version};
 use crate::core::mqtt::topic;
 use crate::keys::section::Section;
 use crate::mqtt::bridging::LocalBridge;
@@ -51,6 +52,7 @@ pub fn read(mut section: Section<'_>, surroundings: &BridgeSurroundings<'_>, fou
     let keep_alive = section.duration("keep_alive").as_secs();
     let queue_bytes_max = section.bytes("queue_size_max");
     let limits = limits(&mut section, broker.as_ref());
+    check_subscriptions(&mut section, &plan, &limits);
     let trusts_clock = section.choice("command_clock", &[("synced", false), ("system", true)]).unwrap_or(false);
     if let Some(broker) = &broker {
         check_beside(&mut section, (&broker.endpoint, &plan, &client_id), found);
@@ -177,6 +179,35 @@ fn limits(section: &mut Section<'_>, broker: Option<&Broker>) -> Limits {
     section.choice("limits", &[("none", Limits::NONE), ("aws-iot", Limits::AWS_IOT)]).unwrap_or(implied)
 }
 
+/// What comes in has to be subscribed to.
+fn check_subscriptions(section: &mut Section<'_>, plan: &Plan, limits: &Limits) {
+    let takes = Takes { qos_max: 2, retain: true, packet_bytes_max: None, wildcards: true, shared: true };
+    let wanted = plan.remote_filters();
+    if wanted.len() > limits.subscriptions_max {
+        section.blame(
+            "topics",
+            format!("more than {} filters that come in, which the service takes", limits.subscriptions_max),
+        );
+    }
+    for (filter, qos) in wanted {
+        let asked = Filter {
+            filter: filter.to_owned(),
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            retained: RetainHandling::IfNew,
+        };
+        if let Err(unfit) = check_filters(&[asked], limits, &takes) {
+            section.blame("topics", format!("\"{filter}\" cannot be subscribed to: {unfit}"));
+        }
+        if qos > limits.qos_max {
+            let qos_max = limits.qos_max;
+            section
+                .blame("topics", format!("\"{filter}\": the service takes a quality of service of {qos_max} at most"));
+        }
+    }
+}
+
 fn commands(section: &mut Section<'_>, plan: &Plan) -> Option<CommandSettings> {
     let filters = section.texts_if_there("commands").unwrap_or_default();
     for filter in &filters {
@@ -241,6 +272,8 @@ mod tests {
     fn what_cannot_be_right_is_refused() {
         for (text, expected) in [
             ("topics = []", "nothing would pass"),
+            ("limits = 'aws-iot'\ntopics = ['a/b/c/d/e/f/g/h/# in 1']", "cannot be subscribed to"),
+            ("limits = 'aws-iot'\ntopics = ['a in 2']", "a quality of service of 1 at most"),
             ("topics = ['a in 7']", "the quality of service is 0, 1 or 2"),
             ("topics = ['a/# in 1', 'a/b out 1']", "meet at the remote side"),
             ("version = '3.1.1'\ntopics = ['a/# both 1']", "needs MQTT 5"),

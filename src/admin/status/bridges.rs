@@ -46,7 +46,7 @@ pub struct BridgeStatus {
 
 impl BridgeStatus {
     pub fn of(source: &BridgeSource) -> BridgeStatus {
-        let BridgeState { connected_at_ms, connections, last_error, filters_refused } = source.state();
+        let BridgeState { connected_at_ms, connections, last_error, filters_refused, .. } = source.state();
         let counters = &source.counters;
         let refused = Refusal::ALL.iter().zip(&counters.commands_refused);
         BridgeStatus {

@@ -43,8 +43,8 @@ impl Ids {
         self.all.is_empty()
     }
 
-    /// Remembers a new one. Returns what is to be stored of it.
-    pub fn remember(&mut self, id: &str, now_ms: i64, expires_at_ms: Option<i64>) -> KeptId {
+    /// Remembers a new one, without its age while the clock is not set (`None`). Returns what is to be stored of it.
+    pub fn remember(&mut self, id: &str, now_ms: Option<i64>, expires_at_ms: Option<i64>) -> KeptId {
         self.last += 1;
         let kept = KeptId { number: self.last, received_at_ms: now_ms, expires_at_ms };
         self.restore(id.to_owned(), kept);
@@ -59,13 +59,16 @@ impl Ids {
     }
 
     /// Forgets those that are of no use any more, at most so many at once: first what there is no room for, then what is old. A command that
-    /// has expired would be refused for that if it came again; while the clock is not set (`None`), nothing counts as old. Returns them.
+    /// has expired would be refused for that if it came again; while the clock is not set (`None`), nothing counts as old, and of what came while
+    /// it was not, nobody knows how old it is: only what expires and the number of all bound that. Returns them.
     pub fn let_go(&mut self, now_ms: Option<i64>, at_once: usize) -> Vec<String> {
         let surplus = self.all.len().saturating_sub(IDS_MAX);
         let is_old = |kept: &KeptId| {
             now_ms.is_some_and(|now_ms| {
                 kept.expires_at_ms.is_some_and(|expires_at_ms| expires_at_ms <= now_ms)
-                    || now_ms.saturating_sub(kept.received_at_ms) >= AGE_MS_MAX
+                    || kept
+                        .received_at_ms
+                        .is_some_and(|received_at_ms| now_ms.saturating_sub(received_at_ms) >= AGE_MS_MAX)
             })
         };
         let gone = self.all.iter().enumerate().filter(|(at, (_, (_, kept)))| *at < surplus || is_old(kept));
@@ -82,8 +85,8 @@ mod tests {
     #[test]
     fn ids_are_remembered_until_they_are_of_no_use() {
         let mut ids = Ids::default();
-        ids.remember("expires", 1_000, Some(5_000));
-        ids.remember("stays", 1_000, None);
+        ids.remember("expires", Some(1_000), Some(5_000));
+        ids.remember("stays", Some(1_000), None);
         assert!(ids.let_go(Some(4_999), 10).is_empty() && ids.contains("expires"));
         assert!(ids.let_go(None, 10).is_empty(), "the clock is not set");
         assert_eq!(ids.let_go(Some(5_000), 10), ["expires"]);
@@ -93,9 +96,22 @@ mod tests {
     }
 
     #[test]
+    fn what_came_before_the_clock_was_set_is_not_old_because_it_is_set() {
+        let mut ids = Ids::default();
+        let stored = ids.remember("door", None, None);
+        let mut later = Ids::default();
+        later.restore("door".to_owned(), KeptId::from_bytes(&stored.to_bytes()).expect("written as it is read"));
+        for ids in [&mut ids, &mut later] {
+            assert!(ids.let_go(Some(1_780_000_000_000), 10).is_empty() && ids.contains("door"));
+        }
+        ids.remember("expires", None, Some(5_000));
+        assert_eq!(ids.let_go(Some(5_000), 10), ["expires"]);
+    }
+
+    #[test]
     fn the_oldest_go_when_there_are_too_many() {
         let mut ids = Ids::default();
-        (0..IDS_MAX + 3).for_each(|number| _ = ids.remember(&number.to_string(), 0, None));
+        (0..IDS_MAX + 3).for_each(|number| _ = ids.remember(&number.to_string(), Some(0), None));
         assert_eq!(ids.let_go(None, 2), ["0", "1"]);
         assert_eq!(ids.let_go(None, 100), ["2"]);
         assert_eq!(ids.len(), IDS_MAX);
@@ -104,12 +120,12 @@ mod tests {
     #[test]
     fn what_was_stored_comes_back_in_order_and_what_was_not_is_forgotten() {
         let mut ids = Ids::default();
-        let first = ids.remember("a", 1, None);
-        let second = ids.remember("b", 1, None);
+        let first = ids.remember("a", Some(1), None);
+        let second = ids.remember("b", Some(1), None);
         let mut later = Ids::default();
         later.restore("b".to_owned(), second);
         later.restore("a".to_owned(), first);
-        assert!(later.remember("c", 1, None).number > second.number);
+        assert!(later.remember("c", Some(1), None).number > second.number);
         later.forget("b");
         assert!(later.contains("a") && !later.contains("b") && later.contains("c"));
     }

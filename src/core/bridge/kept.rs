@@ -21,8 +21,8 @@ pub enum BridgeKey {
 pub struct KeptId {
     /// The place among all of the bridge, from 1.
     pub number: u64,
-    /// By the system's clock.
-    pub received_at_ms: i64,
+    /// By the system's clock; `None` if it was not set.
+    pub received_at_ms: Option<i64>,
     /// After which it is void.
     pub expires_at_ms: Option<i64>,
 }
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn values_are_read_as_they_are_written() {
-        let id = KeptId { number: 3, received_at_ms: 5, expires_at_ms: Some(9) };
+        let id = KeptId { number: 3, received_at_ms: Some(5), expires_at_ms: Some(9) };
         assert_eq!(KeptId::from_bytes(&id.to_bytes()), Some(id));
         let command = KeptCommand {
             topic: "commands/a".to_owned(),

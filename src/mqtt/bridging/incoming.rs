@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::{Arriving, LOOK_EVERY, Local};
@@ -177,8 +177,9 @@ impl<T: From<Input> + 'static> Incoming<T> {
         Message { topic, payload, qos, retain, deadline_ms, passed_on, source: Source::Arrived(stored) }
     }
 
-    /// Takes what comes, as long as the link lasts.
-    pub async fn take_all(&mut self, arriving: &mut mpsc::Receiver<Arriving>) -> Result<(), Ending> {
+    /// Takes what comes, as long as the link lasts. Whatever this returns for, the link is over then: the other end sees that nothing is taken
+    /// any more.
+    pub async fn take_all(&mut self, mut arriving: mpsc::Receiver<Arriving>) -> Result<(), Ending> {
         let mut phase = self.local.edge.phase.clone();
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut backlog: VecDeque<Message> = VecDeque::new();
@@ -207,28 +208,35 @@ impl<T: From<Input> + 'static> Incoming<T> {
                 match self.store(&mut backlog).await? {
                     Stored::Yes => {}
                     Stored::Stuck => is_stuck = true,
-                    // Nothing of it is answered: the other end sees that, and ends the link.
+                    // Nothing of it is answered, and what waits behind it comes again over the next link.
                     Stored::No => return Ok(()),
                 }
             }
         }
     }
 
-    /// Publishes commands that have waited, if the time is known now.
+    /// Publishes commands that have waited, if the time is known now. Those whose time is over by the other broker's word wait no longer.
     pub async fn release(&mut self) -> Result<(), Ending> {
-        while self.now_ms().is_some() && !self.waiting.is_empty() {
-            let due = self.waiting.iter().take(MESSAGES_A_COMMIT);
+        loop {
+            let (is_known, now_ms) = (self.now_ms().is_some(), self.local.edge.fanout.now_ms());
+            let is_over =
+                |waiting: &WaitingCommand| waiting.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms);
+            let due = self.waiting.iter().filter(|(_, waiting)| is_known || is_over(waiting)).take(MESSAGES_A_COMMIT);
             let mut due: VecDeque<Message> = due.map(|(number, waiting)| Message::of(*number, waiting)).collect();
-            tracing::info!(
-                commands = due.len(),
-                "bridge {}: the clock is set; commands that waited are judged now",
-                self.local.bridge.name
-            );
+            if due.is_empty() {
+                return Ok(());
+            }
+            if is_known {
+                tracing::info!(
+                    commands = due.len(),
+                    "bridge {}: the clock is set; commands that waited are judged now",
+                    self.local.bridge.name
+                );
+            }
             if !matches!(self.store(&mut due).await?, Stored::Yes) {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Stores and publishes what comes first.
@@ -259,15 +267,20 @@ impl<T: From<Input> + 'static> Incoming<T> {
         self.ordinal += 1;
         local.edge.pipeline.submit(batch.submission(&self.progress, self.ordinal))?;
         drop(place);
-        if !is_stored(&self.progress, self.ordinal).await {
-            if self.ordinal <= self.progress.excused() {
-                // The disk does not answer, and may still take it.
-                prepared.iter().for_each(Prepared::mark_perhaps_stored);
-            }
+        let is_stored = is_stored(&self.progress, self.ordinal, &local.edge.phase).await;
+        if is_stored.is_err() {
+            // The disk does not answer, and may still take it.
+            prepared.iter().for_each(Prepared::mark_perhaps_stored);
+        }
+        if !is_stored? {
             ids.iter().for_each(|id| self.ids.forget(id));
             // What was refused once is answered no more.
             (self.progress, self.ordinal) = (Arc::default(), 0);
             return Ok(Stored::No);
+        }
+        if self.progress.is_failed() {
+            // It was given up before it was stored: what follows would be refused.
+            (self.progress, self.ordinal) = (Arc::default(), 0);
         }
         for prepared in prepared {
             if let Some(passing_on) = local.edge.fanout.pass_on(prepared)? {
@@ -302,6 +315,8 @@ impl<T: From<Input> + 'static> Incoming<T> {
                 }
                 Verdict::Repeat => local.counters.commands_repeated.add(1),
                 Verdict::Refuse(refusal) => self.note_refused(&message, refusal),
+                // The clock was set for a moment only: it goes on waiting where it is.
+                Verdict::WaitForClock if matches!(message.source, Source::Waiting(_)) => return Ok(()),
                 Verdict::WaitForClock => return self.begin_to_wait(message, under_way),
             }
         } else {
@@ -336,7 +351,7 @@ impl<T: From<Input> + 'static> Incoming<T> {
         let verdict = command::judge(&command, situation);
         match (verdict, &command.id) {
             (Verdict::Publish { .. }, Some(id)) => {
-                let kept = self.ids.remember(id, (self.local.edge.now_ms)(), command.expires_at_ms);
+                let kept = self.ids.remember(id, self.now_ms(), command.expires_at_ms);
                 let key = BridgeKey::Id(id.clone()).to_bytes(&self.local.bridge.name);
                 under_way.batch.entries.push(EntryChange { key, value: Some(kept.to_bytes()) });
                 under_way.ids.push(id.clone());
@@ -447,17 +462,55 @@ impl Message {
     }
 }
 
-/// Waits until it is known. A disk that hangs may store what nobody waits for any more, so only a refusal says that it is not.
-async fn is_stored(progress: &SessionProgress, ordinal: u64) -> bool {
+/// Waits until it is known. That nobody waits for a slow disk any more does not say that it stores nothing: only a refusal does. If an id were
+/// forgotten that the disk takes after all, its command would be published again when it comes again. So this waits as long as the disk does,
+/// or until the process ends.
+async fn is_stored(progress: &SessionProgress, ordinal: u64, phase: &watch::Receiver<Phase>) -> Result<bool, Ending> {
     loop {
         if progress.committed() >= ordinal {
-            return true;
+            return Ok(true);
         }
-        let is_refused = progress.take_refused().is_some_and(|refused| refused.contains(&ordinal));
-        if is_refused || progress.is_failed() {
-            return false;
+        if progress.take_refused().is_some_and(|refused| refused.contains(&ordinal)) {
+            return Ok(false);
+        }
+        if progress.is_failed() && *phase.borrow() == Phase::Draining {
+            return Err(Ending);
         }
         // The bell may have rung before this began to wait.
         let _ = timeout(LOOK_AGAIN, progress.changed()).await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn run<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_commit_that_was_given_up_and_lands_is_stored() {
+        let (progress, (_sender, phase)) = (SessionProgress::default(), watch::channel(Phase::Running));
+        run(async {
+            progress.fail();
+            let mut waiting = Box::pin(is_stored(&progress, 3, &phase));
+            assert!(timeout(Duration::from_millis(1), &mut waiting).await.is_err(), "the disk may still take it");
+            progress.commit_through(3);
+            assert!(waiting.await.unwrap());
+        });
+    }
+
+    #[test]
+    fn a_refused_commit_is_not_stored_and_the_end_of_the_process_waits_for_none() {
+        let (progress, (sender, phase)) = (SessionProgress::default(), watch::channel(Phase::Running));
+        run(async {
+            progress.refuse(1..=4);
+            progress.fail();
+            assert!(!is_stored(&progress, 4, &phase).await.unwrap());
+            sender.send(Phase::Draining).unwrap();
+            assert!(is_stored(&progress, 5, &phase).await.is_err());
+        });
     }
 }

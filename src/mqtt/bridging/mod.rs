@@ -272,8 +272,8 @@ async fn serve<T: From<Input> + 'static>(
             }
             _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
         };
-        let Some(LinkEnd { mut arriving, acknowledged, leaving }) = link else { return };
-        let (taken, ()) = tokio::join!(incoming.take_all(&mut arriving), local.send_all(acknowledged, leaving));
+        let Some(LinkEnd { arriving, acknowledged, leaving }) = link else { return };
+        let (taken, ()) = tokio::join!(incoming.take_all(arriving), local.send_all(acknowledged, leaving));
         if taken.is_err() {
             return;
         }

@@ -8,7 +8,7 @@
 //! blame, outcome, messages <- uplink <- sink
 //! ```
 
-mod blame;
+pub mod blame;
 mod messages;
 mod outcome;
 pub mod sink;
