@@ -63,17 +63,17 @@ impl Receiving<'_> {
                     };
                     // One that is larger than the bound passes alone, or it would come again for ever.
                     let is_full = waiting.len() >= WAITING_MAX || !waiting.is_empty() && bytes + size > WAITING_BYTES_MAX;
-                    match token {
-                        None if is_full => {
-                            self.source.counters.received_refused.add(1);
-                            continue;
-                        }
-                        None => {}
-                        Some(token) => {
-                            if is_full || unstored.try_send(Unstored { token, stored }).is_err() {
-                                return Over::Refused("more has come than there is room for".to_owned());
-                            }
-                        }
+                    let is_answered = token.is_some();
+                    let has_room = match token {
+                        None => !is_full,
+                        Some(token) => !is_full && unstored.try_send(Unstored { token, stored }).is_ok(),
+                    };
+                    if !has_room && is_answered {
+                        return Over::Refused("more has come than there is room for".to_owned());
+                    }
+                    if !has_room {
+                        self.source.counters.received_refused.add(1);
+                        continue;
                     }
                     bytes += size;
                     waiting.push_back((message, size));
