@@ -61,9 +61,12 @@ impl Drop for Mosquitto {
     }
 }
 
+/// A topic and what was published to it.
+type Message = (String, Vec<u8>);
+
 /// Collects what is published below a filter, across restarts of the broker.
 pub struct Reader {
-    received: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    received: Arc<Mutex<Vec<Message>>>,
     is_done: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -100,7 +103,7 @@ impl Reader {
         Reader { received, is_done, thread: Some(thread) }
     }
 
-    pub fn received(&self) -> Vec<(String, Vec<u8>)> {
+    pub fn received(&self) -> Vec<Message> {
         self.received.lock().unwrap().clone()
     }
 
