@@ -258,19 +258,22 @@ fn a_budget_that_is_forgotten_is_given_twice() {
 #[test]
 fn bytes_of_tls_are_counted_through_a_tunnel() {
     wait_for_the_next_day_if_it_is_near();
-    let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start();
-    let meter = Meter::start(receiver.tls);
-    let proxy = Proxy::start(meter.address);
     let config = |host: &str| {
         format!(
             "[[link]]\nname = 'sim'\nmetered = 'yes'\n[[sink]]\nname = 'web'\ntype = 'http'\nurl = 'https://{host}/in'\nlink = 'sim'\n"
         )
     };
-    let environment = [("SSL_CERT_FILE", CERTIFICATE), ("HTTPS_PROXY", &*proxy.url())];
-    // The control: whoever has another name is not believed.
-    let gateway = Gateway::start_configured(folder.path(), &config("other.invalid"), &[], &environment);
-    Fleet::default().publish(gateway.mqtt, 1);
+    let start = |folder: &Path, host: &str, proxy: &Proxy| {
+        let environment = [("SSL_CERT_FILE", CERTIFICATE), ("HTTPS_PROXY", &*proxy.url())];
+        let gateway = Gateway::start_configured(folder, &config(host), &[], &environment);
+        Fleet::default().publish(gateway.mqtt, 1);
+        gateway
+    };
+    // The control: whoever has another name is not believed. Of a handshake that is broken off not everything is read, so it is not compared.
+    let (folder, meter) = (tempfile::tempdir().unwrap(), Meter::start(receiver.tls));
+    let proxy = Proxy::start(meter.address);
+    let gateway = start(folder.path(), "other.invalid", &proxy);
     wait_until("it names the certificate", || {
         let status = gateway.status();
         let error = sink(&status, "raw")["last_error"].as_str().unwrap_or_default().to_owned();
@@ -278,7 +281,9 @@ fn bytes_of_tls_are_counted_through_a_tunnel() {
     });
     assert_eq!(receiver.get("/seen"), Vec::<Value>::new());
     assert!(gateway.stop().success());
-    let gateway = Gateway::start_configured(folder.path(), &config("ingest.invalid"), &[], &environment);
+    let (folder, meter) = (tempfile::tempdir().unwrap(), Meter::start(receiver.tls));
+    let proxy = Proxy::start(meter.address);
+    let gateway = start(folder.path(), "ingest.invalid", &proxy);
     wait_for_delivery(&gateway);
     expect_fleet(&receiver, 1);
     let asked = proxy.asked();
