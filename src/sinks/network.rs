@@ -1,20 +1,15 @@
-//! The network stack shared by all sinks to services: the SDK's TLS, connections and proxies.
+//! The network stack of all sinks that speak HTTP: connections, TLS and proxies, behind the SDK's interface.
 //!
 //! The proxy comes from the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or lower case. Hosts on this
 //! machine or on its link are always reached without a proxy, because an instance's credentials come from there.
 
-mod counting;
+mod connections;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
@@ -25,41 +20,7 @@ use crate::core::delivery::Outcome;
 /// The HTTP status of a request that is larger than something on the way takes.
 pub const REQUEST_TOO_LARGE: u16 = 413;
 
-#[derive(Debug)]
-struct Network {
-    direct: SharedHttpConnector,
-    proxied: SharedHttpConnector,
-}
-
-/// The same, where a link has to know what goes over the sockets.
-pub use counting::connector as counting_connector;
-/// The same, where the service's certificate may be of a CA that the system does not know.
-pub use counting::connector_trusting;
-
-/// Connects with the first request; `with_tls` for URLs that may begin with `https`.
-pub fn connector(connect_timeout: Duration, with_tls: bool) -> SharedHttpConnector {
-    let build = |proxy: ProxyConfig| {
-        let builder = Connector::builder()
-            .connector_settings(HttpConnectorSettings::builder().connect_timeout(connect_timeout).build())
-            .sleep_impl(TokioSleep::new())
-            .proxy_config(proxy);
-        SharedHttpConnector::new(match with_tls {
-            true => builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build(),
-            false => builder.build_http(),
-        })
-    };
-    let (direct, proxied) = (build(ProxyConfig::disabled()), build(ProxyConfig::from_env()));
-    SharedHttpConnector::new(Network { direct, proxied })
-}
-
-impl HttpConnector for Network {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        match is_here(request.uri()) {
-            true => self.direct.call(request),
-            false => self.proxied.call(request),
-        }
-    }
-}
+pub use connections::{connector, connector_trusting};
 
 /// Counts the bytes of the request bodies that go through it, and takes a 413 for what it says, whatever comes with it.
 #[derive(Debug)]

@@ -2,8 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub struct Proxy {
     pub address: SocketAddr,
@@ -34,6 +38,39 @@ impl Proxy {
     /// For values of environment variables.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where it is spoken to by TLS, with the certificate in a folder that `outrider cert init` has made.
+    pub fn behind_tls(&self, certificates: &Path) -> SocketAddr {
+        let chain =
+            CertificateDer::pem_file_iter(certificates.join("server.pem")).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(certificates.join("server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let (acceptor, to) = (tokio_rustls::TlsAcceptor::from(Arc::new(config)), self.address);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        std::thread::spawn(move || {
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                while let Ok((client, _)) = listener.accept().await {
+                    let acceptor = acceptor.clone();
+                    tokio::spawn(async move {
+                        let mut client = acceptor.accept(client).await?;
+                        let mut proxy = tokio::net::TcpStream::connect(to).await?;
+                        tokio::io::copy_bidirectional(&mut client, &mut proxy).await
+                    });
+                }
+            });
+        });
+        address
     }
 
     pub fn open_tunnels(&self, opens: bool) {

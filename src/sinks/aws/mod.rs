@@ -38,18 +38,14 @@ pub struct AwsConnection {
 }
 
 impl AwsConnection {
-    /// The network connector, shared by all streams of a sink. Without TLS if the endpoint uses none.
+    /// The network connector, shared by all streams of a sink.
     pub fn connector(&self) -> SharedHttpConnector {
-        let is_plain = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        network::connector(self.connect_timeout, !is_plain)
+        network::connector(self.connect_timeout, None)
     }
 
     /// The same for a sink whose link may have to know what goes over the sockets.
     pub fn connector_of(&self, parts: &StreamParts) -> SharedHttpConnector {
-        match parts.counts() {
-            Some(bytes) => network::counting_connector(self.connect_timeout, bytes),
-            None => self.connector(),
-        }
+        network::connector(self.connect_timeout, parts.counts())
     }
 
     /// What the environment and the profile say, as far as the configuration does not.

@@ -227,11 +227,7 @@ impl ConfiguredSink for HttpTarget {
             |stream| self.takes(stream),
             &self.delivery,
             move |parts| {
-                let is_plain = target.url.0.starts_with("http://");
-                let network = network.get_or_insert_with(|| match parts.counts() {
-                    Some(bytes) => network::counting_connector(target.connect_timeout, bytes),
-                    None => network::connector(target.connect_timeout, !is_plain),
-                });
+                let network = network.get_or_insert_with(|| network::connector(target.connect_timeout, parts.counts()));
                 let client = client(&target, Counted::connector(network.clone(), &parts.status));
                 Rc::new(HttpSink::new(client, &target))
             },
@@ -240,7 +236,7 @@ impl ConfiguredSink for HttpTarget {
 
     fn probe<'a>(&'a self, _: &'a Probing) -> Probe<'a> {
         Box::pin(async {
-            let network = network::connector(self.connect_timeout, !self.url.0.starts_with("http://"));
+            let network = network::connector(self.connect_timeout, None);
             let client = client(self, network);
             if matches!(self.form, Form::Splunk(_)) {
                 return vec![splunk::health(&client, self.origin()).await];

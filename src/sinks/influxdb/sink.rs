@@ -233,10 +233,7 @@ impl ConfiguredSink for InfluxTarget {
             |stream| self.takes(stream),
             &self.delivery,
             move |parts| {
-                let network = network.get_or_insert_with(|| match parts.counts() {
-                    Some(bytes) => network::counting_connector(target.connect_timeout, bytes),
-                    None => network::connector(target.connect_timeout, !target.is_plain()),
-                });
+                let network = network.get_or_insert_with(|| network::connector(target.connect_timeout, parts.counts()));
                 let connector = Counted::connector(network.clone(), &parts.status);
                 Rc::new(InfluxSink::new(target.client(connector), &target))
             },
@@ -245,7 +242,7 @@ impl ConfiguredSink for InfluxTarget {
 
     fn probe<'a>(&'a self, _: &'a Probing) -> Probe<'a> {
         Box::pin(async {
-            let network = network::connector(self.connect_timeout, !self.is_plain());
+            let network = network::connector(self.connect_timeout, None);
             let (harmless, path) = self.place.harmless();
             // Some refuse a request that is to write and does not say how much.
             let empty = [("content-type", super::CONTENT_TYPE.to_owned()), ("content-length", "0".to_owned())];

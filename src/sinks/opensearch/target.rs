@@ -34,13 +34,7 @@ pub struct OpenSearchCluster {
 impl OpenSearchCluster {
     /// As `Counted` wants it, for a sink with these counts.
     pub fn connector(&self, counts: Option<Arc<SocketBytes>>) -> SharedHttpConnector {
-        let is_aws = matches!(self.login, Login::Aws { .. });
-        match (counts, &self.ca) {
-            (None, None) => network::connector(self.connect_timeout, is_aws || !self.url.starts_with("http://")),
-            (counts, ca) => {
-                network::connector_trusting(self.connect_timeout, ca.as_deref(), counts.unwrap_or_default())
-            }
-        }
+        network::connector_trusting(self.connect_timeout, self.ca.as_deref(), counts)
     }
 
     pub fn client(&self, connector: SharedHttpConnector) -> Client {

@@ -372,7 +372,7 @@ fn a_service_with_tls_is_reached_through_a_tunnel_once_the_proxy_opens_one() {
         let gateway = start_behind(folder.path(), "https://ingest.invalid/in", &[(variable, &proxy.url())]);
         let mut fleet = Fleet::default();
         fleet.publish(gateway.mqtt, 5);
-        expect_error(&gateway, "no connection: tunnel error: unsuccessful");
+        expect_error(&gateway, "no connection: the proxy opens no tunnel: it answers with HTTP status 403");
         assert_eq!(receiver.get("/seen"), Vec::<Value>::new());
         proxy.open_tunnels(true);
         fleet.publish(gateway.mqtt, 5);
@@ -381,6 +381,39 @@ fn a_service_with_tls_is_reached_through_a_tunnel_once_the_proxy_opens_one() {
         let asked = proxy.asked();
         assert!(asked.iter().all(|line| line == "CONNECT ingest.invalid:443 HTTP/1.1"), "{asked:?}");
     }
+}
+
+/// TLS within TLS: the proxy has a certificate of its own, which is looked at as well.
+#[test]
+fn a_proxy_may_be_spoken_to_by_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = folder.path().join("pki");
+    let made = Command::new(env!("CARGO_BIN_EXE_outrider")).args(["cert", "init"]).arg(&certificates).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let receiver = Receiver::start();
+    let proxy = Proxy::start(receiver.tls);
+    let url = format!("https://{}", proxy.behind_tls(&certificates));
+    // The control: its CA is not known.
+    let gateway = start_behind(folder.path(), "https://ingest.invalid/in", &[("HTTPS_PROXY", &url)]);
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 5);
+    wait_until("it names the certificate", || {
+        let status = gateway.status();
+        let error = sink(&status, "raw")["last_error"].as_str().unwrap_or_default();
+        error.starts_with("no connection: invalid peer certificate")
+    });
+    assert!(gateway.stop().success());
+    assert_eq!(proxy.asked(), Vec::<String>::new());
+    let both = folder.path().join("both.pem");
+    let texts = [certificates.join("ca.pem").as_path(), CERTIFICATE.as_ref()].map(|path| std::fs::read(path).unwrap());
+    std::fs::write(&both, texts.concat()).unwrap();
+    let environment = [("HTTPS_PROXY", url.as_str()), ("SSL_CERT_FILE", both.to_str().unwrap())];
+    let config = "[[sink]]\nname = 'web'\ntype = 'http'\nurl = 'https://ingest.invalid/in'\ntimeout = '1s'\n";
+    let gateway = Gateway::start_configured(folder.path(), config, &[], &environment);
+    wait_for_delivery(&gateway);
+    expect_fleet(&receiver, 5);
+    let asked = proxy.asked();
+    assert!(asked.iter().all(|line| line == "CONNECT ingest.invalid:443 HTTP/1.1"), "{asked:?}");
 }
 
 /// The control: the tunnel does not spare the service its certificate, and the sink says what is wrong with it.

@@ -1,8 +1,6 @@
-//! Connections that count their bytes, for sinks whose link costs money.
-//!
-//! The SDK's own connections cannot be counted, because nothing of ours is between them and the socket. So these are made here: HTTP/1.1, one
-//! exchange at a time on each, reused as long as the service keeps them. Proxies are those of the SDK's connections; one that is itself spoken
-//! to by TLS is not supported.
+//! Connections of HTTP/1.1: one exchange at a time on each, reused as long as the service keeps them. What goes over their sockets is counted where
+//! a link costs money. With the connections of the SDK nothing of ours would be between them and the socket, and its HTTP/2 is half a megabyte of
+//! program, for which a sink has no use: it has few requests under way.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +17,7 @@ use hyper::http::uri::Scheme;
 use hyper::{Request, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
@@ -30,23 +29,24 @@ use crate::uplink::connect_any;
 
 /// Most connections that are kept for later.
 const IDLE_MAX: usize = 16;
-/// For so long: what lies between, as in networks of mobile phones, may forget a connection soon after. And what is sent over one is to be
-/// acknowledged within it.
+/// For so long: what lies between, as in networks of mobile phones, may forget a connection soon after. And what is sent over one whose bytes
+/// are counted is to be acknowledged within it: what is repeated costs money.
 const IDLE_FOR: Duration = Duration::from_secs(30);
 /// No answer of a proxy to the wish for a tunnel is longer.
 const TUNNEL_ANSWER_BYTES_MAX: usize = 8 << 10;
 
 #[derive(Debug)]
-struct CountingNetwork(Arc<Connections>);
+struct Network(Arc<Connections>);
 
 #[derive(Debug)]
 struct Connections {
     connect_timeout: Duration,
-    bytes: Arc<SocketBytes>,
+    /// `None`: nobody wants to know.
+    bytes: Option<Arc<SocketBytes>>,
     proxies: Matcher,
     /// The CAs that certificates have to be of, instead of the system's. The file is read anew for each connection, because CAs change.
     ca: Option<PathBuf>,
-    tls_of_system: OnceLock<Option<Arc<rustls::ClientConfig>>>,
+    tls_of_system: OnceLock<Option<Arc<ClientConfig>>>,
     idle_for: Duration,
     idle: Mutex<Vec<Idle>>,
 }
@@ -75,8 +75,13 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-/// Connects with the first request, and counts what goes over the connections.
-pub fn connector(connect_timeout: Duration, bytes: Arc<SocketBytes>) -> SharedHttpConnector {
+/// What requests are spoken over, with or without TLS, through whatever tunnels.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Connects with the first request.
+pub fn connector(connect_timeout: Duration, bytes: Option<Arc<SocketBytes>>) -> SharedHttpConnector {
     connector_trusting(connect_timeout, None, bytes)
 }
 
@@ -84,14 +89,14 @@ pub fn connector(connect_timeout: Duration, bytes: Arc<SocketBytes>) -> SharedHt
 pub fn connector_trusting(
     connect_timeout: Duration,
     ca: Option<&Path>,
-    bytes: Arc<SocketBytes>,
+    bytes: Option<Arc<SocketBytes>>,
 ) -> SharedHttpConnector {
     let ca = ca.map(Path::to_owned);
     let connections = Connections { ca, ..Connections::new(connect_timeout, IDLE_FOR, bytes) };
-    SharedHttpConnector::new(CountingNetwork(Arc::new(connections)))
+    SharedHttpConnector::new(Network(Arc::new(connections)))
 }
 
-impl HttpConnector for CountingNetwork {
+impl HttpConnector for Network {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let connections = Arc::clone(&self.0);
         HttpConnectorFuture::new(async move { connections.exchange(request).await })
@@ -131,7 +136,7 @@ fn copy(request: &Request<SdkBody>) -> Option<Request<SdkBody>> {
 }
 
 impl Connections {
-    fn new(connect_timeout: Duration, idle_for: Duration, bytes: Arc<SocketBytes>) -> Connections {
+    fn new(connect_timeout: Duration, idle_for: Duration, bytes: Option<Arc<SocketBytes>>) -> Connections {
         let (proxies, tls_of_system) = (Matcher::from_env(), OnceLock::new());
         Connections { connect_timeout, bytes, proxies, ca: None, tls_of_system, idle_for, idle: Mutex::default() }
     }
@@ -152,7 +157,7 @@ impl Connections {
         let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
         let uri = request.uri().clone();
         let proxy = if is_here(&uri.to_string()) { None } else { self.proxies.intercept(&uri) };
-        let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
+        let is_tls = is_https(&uri);
         prepare(&mut request, &uri, proxy.as_ref().filter(|_| !is_tls))?;
         let origin =
             format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |at| at.as_str()));
@@ -204,50 +209,70 @@ impl Connections {
         proxy: Option<&Intercept>,
         is_tls: bool,
     ) -> Result<SendRequest<SdkBody>, ConnectorError> {
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let host = host_of(uri);
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let (to_host, to_port) = match proxy.map(Intercept::uri) {
-            None => (host.to_owned(), port),
-            Some(proxy) if proxy.scheme() == Some(&Scheme::HTTP) => {
-                (proxy.host().unwrap_or_default().to_owned(), proxy.port_u16().unwrap_or(80))
-            }
-            Some(_) => {
-                let text = "a sink with a link takes proxies by http:// only";
-                return Err(io(io::Error::new(io::ErrorKind::Unsupported, text)));
-            }
+            None => (host, port),
+            Some(proxy) => (host_of(proxy), proxy.port_u16().unwrap_or(if is_https(proxy) { 443 } else { 80 })),
         };
-        let addresses = tokio::net::lookup_host((to_host.as_str(), to_port)).await.map_err(io)?;
+        let addresses = tokio::net::lookup_host((to_host, to_port)).await.map_err(io)?;
         let stream = connect_any(addresses.collect()).await.map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(IDLE_FOR)).map_err(io)?;
-        let mut stream = CountedStream::new(stream, Some(Arc::clone(&self.bytes)));
-        if !is_tls {
-            return speak(stream).await;
+        if self.bytes.is_some() {
+            socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(IDLE_FOR)).map_err(io)?;
         }
+        let mut stream: Box<dyn Stream> = Box::new(CountedStream::new(stream, self.bytes.clone()));
         if let Some(proxy) = proxy {
-            open_tunnel(&mut stream, host, port, proxy.basic_auth()).await.map_err(io)?;
+            if is_https(proxy.uri()) {
+                stream = encrypt(self.tls_of_system()?, to_host, stream).await?;
+            }
+            if is_tls {
+                open_tunnel(&mut stream, host, port, proxy.basic_auth()).await.map_err(io)?;
+            }
         }
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectorError::user(error.into()))?;
-        let stream = TlsConnector::from(self.tls().map_err(io)?).connect(name, stream).await.map_err(io)?;
+        if is_tls {
+            stream = encrypt(self.tls()?, host, stream).await?;
+        }
         speak(stream).await
     }
 
-    fn tls(&self) -> io::Result<Arc<rustls::ClientConfig>> {
-        if let Some(ca) = &self.ca {
-            let config = tls::roots_of_file(ca).and_then(|roots| tls::client_config(None, roots));
-            return config.map(Arc::new).map_err(|problem| io::Error::other(problem.to_string()));
-        }
+    /// For the service.
+    fn tls(&self) -> Result<Arc<ClientConfig>, ConnectorError> {
+        let Some(ca) = &self.ca else { return self.tls_of_system() };
+        let config = tls::roots_of_file(ca).and_then(|roots| tls::client_config(None, roots));
+        config.map(Arc::new).map_err(|problem| io(io::Error::other(problem.to_string())))
+    }
+
+    fn tls_of_system(&self) -> Result<Arc<ClientConfig>, ConnectorError> {
         let config = self.tls_of_system.get_or_init(|| {
             tls::roots_of_system().and_then(|roots| tls::client_config(None, roots).ok()).map(Arc::new)
         });
-        config.clone().ok_or_else(|| io::Error::other("the system knows no CA; install ca-certificates"))
+        config.clone().ok_or_else(|| io(io::Error::other("the system knows no CA; install ca-certificates")))
     }
+}
+
+/// Without the brackets of an address of IPv6.
+fn host_of(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
+fn is_https(uri: &Uri) -> bool {
+    uri.scheme() == Some(&Scheme::HTTPS)
+}
+
+async fn encrypt(
+    config: Arc<ClientConfig>,
+    host: &str,
+    stream: Box<dyn Stream>,
+) -> Result<Box<dyn Stream>, ConnectorError> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectorError::user(error.into()))?;
+    Ok(Box::new(TlsConnector::from(config).connect(name, stream).await.map_err(io)?))
 }
 
 /// The request as it stands on the wire: with its host, and without the origin in its first line, except for a proxy.
 fn prepare(request: &mut Request<SdkBody>, uri: &Uri, proxy: Option<&Intercept>) -> Result<(), ConnectorError> {
     // A port that the scheme has anyway is none of the host that is signed.
-    let usual = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let usual = if is_https(uri) { 443 } else { 80 };
     let host = uri.host().unwrap_or_default();
     let host = match uri.port_u16().filter(|port| *port != usual) {
         Some(port) => format!("{host}:{port}"),
@@ -270,22 +295,14 @@ fn prepare(request: &mut Request<SdkBody>, uri: &Uri, proxy: Option<&Intercept>)
     Ok(())
 }
 
-async fn speak<S>(stream: S) -> Result<SendRequest<SdkBody>, ConnectorError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn speak(stream: Box<dyn Stream>) -> Result<SendRequest<SdkBody>, ConnectorError> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(of_hyper)?;
     // It ends when the sender is gone, or the service closes it; whoever sends is told.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }
 
-async fn open_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    host: &str,
-    port: u16,
-    login: Option<&HeaderValue>,
-) -> io::Result<()> {
+async fn open_tunnel(stream: &mut impl Stream, host: &str, port: u16, login: Option<&HeaderValue>) -> io::Result<()> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let mut wish = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n").into_bytes();
     if let Some(login) = login {

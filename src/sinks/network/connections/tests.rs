@@ -1,4 +1,4 @@
-//! Connections whose bytes are counted, against small servers.
+//! Connections, against small servers.
 
 use http_body_util::BodyExt as _;
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ async fn everything_on_the_socket_is_counted_and_a_connection_is_used_again() {
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     tokio::spawn(serve(listener, answer, Arc::clone(&seen)));
     let bytes = Arc::new(SocketBytes::default());
-    let connector = connector(Duration::from_secs(10), Arc::clone(&bytes));
+    let connector = connector(Duration::from_secs(10), Some(Arc::clone(&bytes)));
     for _ in 0..3 {
         let mut response = connector.call(post(&format!("http://127.0.0.1:{port}/a?b"))).await.expect("an answer");
         assert_eq!(response.status().as_u16(), 200);
@@ -97,7 +97,7 @@ async fn requests(idle_for: Duration, count: usize) -> Vec<Result<HttpResponse, 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let uri = format!("http://{}/", listener.local_addr().expect("bound"));
     tokio::spawn(serve_once_each(listener, Arc::default()));
-    let connections = Connections::new(Duration::from_secs(10), idle_for, Arc::default());
+    let connections = Connections::new(Duration::from_secs(10), idle_for, None);
     let mut answers = Vec::new();
     for _ in 0..count {
         answers.push(connections.exchange(post(&uri)).await);
@@ -121,7 +121,7 @@ async fn a_connection_is_kept_for_a_while_only_and_not_after_silence() {
     let seen = Arc::default();
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     tokio::spawn(serve(listener, answer, Arc::clone(&seen)));
-    let mut connections = Connections::new(Duration::from_secs(10), IDLE_FOR, Arc::default());
+    let mut connections = Connections::new(Duration::from_secs(10), IDLE_FOR, None);
     let kept = |connections: &Connections| connections.idle.lock().expect("no panic").len();
     connections.exchange(post(&uri)).await.expect("an answer");
     while !connections.idle.lock().expect("no panic").iter().all(|one| one.sender.is_ready()) {
@@ -195,7 +195,7 @@ async fn nobody_there_is_an_error_of_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     drop(listener);
-    let connector = connector(Duration::from_secs(10), Arc::default());
+    let connector = connector(Duration::from_secs(10), None);
     let error = connector.call(post(&format!("http://127.0.0.1:{port}/"))).await.expect_err("nobody");
     assert!(error.is_io(), "{error:?}");
 }
