@@ -11,7 +11,7 @@ pub mod service;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
+use aws_config::retry::{ReconnectMode, RetryConfig};
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -57,7 +57,8 @@ impl AwsConnection {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
             .time_source(clock.clone())
-            .retry_config(RetryConfig::disabled())
+            // Our connections see by themselves what has failed on them.
+            .retry_config(RetryConfig::disabled().with_reconnect_mode(ReconnectMode::ReuseAllConnections))
             .timeout_config(timeouts)
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if let Some(region) = &self.region {

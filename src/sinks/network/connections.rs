@@ -179,15 +179,21 @@ impl Connections {
         let response = response.map_err(of_hyper)?;
         unanswered.is_answered = true;
         drop(unanswered);
+        // Behind one name there may be many hosts, of which one is broken: the next request may reach another one.
+        if !response.status().is_server_error() {
+            self.keep(origin, sender);
+        }
+        HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+            .map_err(|error| ConnectorError::other(error.into(), None))
+    }
+
+    /// The answer on it is still to be read; until then it is not ready.
+    fn keep(&self, origin: String, sender: SendRequest<SdkBody>) {
         let mut idle = self.idle.lock().expect("nothing panics while it is held");
         if idle.len() == IDLE_MAX {
             idle.remove(0);
         }
-        // Its answer is still to be read; until then it is not ready.
         idle.push(Idle { origin, since: Instant::now(), sender });
-        drop(idle);
-        HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
-            .map_err(|error| ConnectorError::other(error.into(), None))
     }
 
     /// A connection that the service has kept, and whose last answer was read.

@@ -108,6 +108,29 @@ async fn requests(idle_for: Duration, count: usize) -> Vec<Result<HttpResponse, 
     answers
 }
 
+/// Whoever balances load leads a new connection to another host, perhaps. The answer comes whole all the same.
+#[tokio::test]
+async fn after_an_error_of_the_server_there_is_a_new_connection() {
+    let answers =
+        [("HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno", 3), ("HTTP/1.1 400 No\r\nContent-Length: 2\r\n\r\nno", 1)];
+    for (answer, expected) in answers {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}/", listener.local_addr().expect("bound"));
+        let seen = Arc::new(Mutex::default());
+        tokio::spawn(serve(listener, answer, Arc::clone(&seen)));
+        let connections = Connections::new(Duration::from_secs(10), IDLE_FOR, None);
+        for _ in 0..3 {
+            let mut response = connections.exchange(post(&uri)).await.expect("an answer");
+            let body = std::mem::replace(response.body_mut(), SdkBody::empty());
+            assert_eq!(&body.collect().await.expect("whole").to_bytes()[..], b"no");
+            while !connections.idle.lock().expect("no panic").iter().all(|one| one.sender.is_ready()) {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(seen.lock().expect("no panic").0, expected, "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_kept_connection_that_was_closed_costs_no_request() {
     let answers = requests(IDLE_FOR, 3).await;
