@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::{GatewayError, Parts};
+use super::GatewayError;
+use super::parts::Parts;
 use crate::mqtt::{self, Phase};
 use crate::pipeline::{Message, StoreCounters, Unstorable};
 use crate::sinks::status::Link;

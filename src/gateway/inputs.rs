@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{GatewayError, GatewaySettings, Parts, now_ms};
+use super::parts::Parts;
+use super::{GatewayError, GatewaySettings, now_ms};
 use crate::bridge::status::BridgeSource;
 use crate::bridge::{self, BridgeParts};
 use crate::core::files::place_glob;

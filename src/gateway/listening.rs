@@ -30,11 +30,17 @@ impl Ready {
     }
 }
 
-/// The sockets that are listened on.
+/// The sockets that are listened on, for as long as the process runs.
 pub(super) struct Listeners {
-    pub(super) mqtt: Vec<std::net::TcpListener>,
-    pub(super) admin: Option<std::net::TcpListener>,
+    mqtt: Vec<std::net::TcpListener>,
+    admin: Option<std::net::TcpListener>,
     pub(super) ready: Ready,
+}
+
+/// The same sockets, for one run of what listens on them.
+pub(super) struct Sockets {
+    pub(super) mqtt: Vec<TcpListener>,
+    pub(super) admin: Option<std::net::TcpListener>,
 }
 
 impl Listeners {
@@ -53,6 +59,17 @@ impl Listeners {
         };
         let ready = own_address().map_err(GatewayError::system(OWN_ADDRESS))?;
         Ok(Listeners { mqtt, admin, ready })
+    }
+
+    /// For a run of the gateway. The addresses stay taken after it.
+    pub(super) fn sockets(&self) -> Result<Sockets, GatewayError> {
+        let again = |listener: &std::net::TcpListener| listener.try_clone().and_then(TcpListener::from_std);
+        let sockets = || -> std::io::Result<Sockets> {
+            let mqtt = self.mqtt.iter().map(again).collect::<Result<Vec<_>, _>>()?;
+            let admin = self.admin.as_ref().map(|listener| listener.try_clone()).transpose()?;
+            Ok(Sockets { mqtt, admin })
+        };
+        sockets().map_err(GatewayError::system("listen"))
     }
 }
 

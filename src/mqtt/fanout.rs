@@ -1,6 +1,10 @@
 //! Local subscribers: who gets which message, in bounded memory. Runs on the MQTT thread only, so nothing needs a lock.
 
+mod dealing;
+mod filling;
 mod filters;
+mod queueing;
+mod receiver;
 mod storing;
 
 use std::cell::{Cell, RefCell};
@@ -15,36 +19,23 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 pub use filters::TooManyFilters;
+pub(super) use queueing::message;
 pub use storing::Prepared;
-use storing::{Coming, Expected, ExpectedMessage};
+use storing::{Coming, Expected};
 
 use super::client::Client;
 use super::keeper::Keeper;
 use super::pool::{Hosts, Pool};
-use super::retained::{Retained, RetainedFull, ScanStep};
-use super::router::{Envelope, RouterDead, RouterFeed, RouterLog};
-use super::shared::{Chosen, Groups, Member};
-use super::subscriber::{Handle, Message, Subscriber};
+use super::retained::{Retained, RetainedFull};
+use super::router::{Envelope, RouterDead, RouterFeed};
+use super::shared::Groups;
+use super::subscriber::{Handle, Subscriber};
 use super::{EdgeCounters, EdgeSettings};
-use crate::core::mqtt::outbound::Stored;
 use crate::core::mqtt::subscription::Wants;
 use crate::core::mqtt::topic_tree::TopicTree;
 
 /// After this many tree nodes a publish is assumed to have a receiver. Who that is, is found when it is dealt out.
 const NODES_A_GLANCE: usize = 32;
-/// Most retained messages looked at in a subscriber's turn, before other tasks run.
-const LOOKS_A_TURN: usize = 128;
-/// Most retained messages queued ahead of what the client has read.
-const RETAINED_AHEAD: usize = 64;
-/// The gateway's own messages are rarely larger than this.
-const OWN_MESSAGE_BYTES: usize = 4 * 1024;
-/// The cost of passing on a message besides its payload: waking its receiver, and writing it.
-const MESSAGE_COST: usize = 512;
-/// The cost of visiting a tree node.
-const NODE_COST: usize = 32;
-/// The cost after which other tasks run, among them those that write the queues out: a burst must not overflow the queue of a subscriber
-/// that reads.
-const COST_A_TURN: usize = 64 * 1024;
 
 struct Inner {
     tree: TopicTree<Handle, Wants>,
@@ -81,41 +72,6 @@ pub struct Fanout {
     /// Whether something was refused or dropped for lack of room since this was last asked.
     is_short: Rc<Cell<bool>>,
     started: Instant,
-}
-
-/// Who gets a message, and how.
-struct Receiver {
-    subscriber: Rc<Subscriber>,
-    qos: u8,
-    keeps_retain: bool,
-    identifiers: Vec<u32>,
-}
-
-impl Receiver {
-    /// A walk through a tree comes to a subscriber's filter, maybe not to its first.
-    fn reach(receivers: &mut Vec<Receiver>, walk: u64, subscriber: &Rc<Subscriber>, wants: Wants) {
-        match subscriber.reached.get() {
-            (number, at) if number == walk => receivers[at].also(wants),
-            _ => {
-                subscriber.reached.set((walk, receivers.len()));
-                receivers.push(Receiver::new(subscriber, wants));
-            }
-        }
-    }
-
-    fn new(subscriber: &Rc<Subscriber>, wants: Wants) -> Receiver {
-        let mut receiver =
-            Receiver { subscriber: Rc::clone(subscriber), qos: 0, keeps_retain: false, identifiers: Vec::new() };
-        receiver.also(wants);
-        receiver
-    }
-
-    /// Another of its filters matches too.
-    fn also(&mut self, wants: Wants) {
-        self.qos = self.qos.max(wants.qos);
-        self.keeps_retain |= wants.retain_as_published;
-        self.identifiers.extend((wants.identifier != 0).then_some(wants.identifier));
-    }
 }
 
 /// A message that waits for its place in the router's log.
@@ -260,216 +216,6 @@ impl Fanout {
 
     pub fn come_back(&self, subscriber: &Subscriber) {
         self.inner.borrow_mut().away.remove(&subscriber.departure.take());
-    }
-
-    /// Appends waiting messages to `out`, up to `bytes_max`. Returns whether there may be more once other tasks have run.
-    pub fn fill(&self, subscriber: &Rc<Subscriber>, out: &mut Vec<u8>, bytes_max: usize) -> bool {
-        let now_ms = self.now_ms();
-        let mut left_out = subscriber.fill(out, bytes_max, now_ms, &self.keeper);
-        subscriber.make_up_for_missed();
-        let has_scans = !subscriber.scans.borrow().is_empty();
-        let is_paused = has_scans && self.queue_retained(subscriber);
-        if has_scans {
-            left_out += subscriber.fill(out, bytes_max, now_ms, &self.keeper);
-        }
-        if left_out > 0 {
-            self.counters.messages_left_out.add(left_out as u64);
-        }
-        is_paused
-    }
-
-    fn queue_retained(&self, subscriber: &Subscriber) -> bool {
-        let inner = self.inner.borrow();
-        let mut scans = subscriber.scans.borrow_mut();
-        let (mut looks, now_ms) = (LOOKS_A_TURN, self.now_ms());
-        while let Some(scan) = scans.front_mut() {
-            let message_max = self.settings.packet_bytes_max;
-            let (waiting, has_room) = match scan.is_own() {
-                true => (subscriber.own_waiting(), subscriber.has_own_room(OWN_MESSAGE_BYTES)),
-                false => (subscriber.waiting(), subscriber.has_room(message_max)),
-            };
-            if waiting >= RETAINED_AHEAD || (waiting > 0 && !has_room) {
-                return false;
-            }
-            match inner.retained.advance(scan, &mut looks) {
-                ScanStep::Message(envelope) => {
-                    let is_own = scan.is_own() && self.settings.reserves_own;
-                    let is_wanted = !(scan.wants.no_local && envelope.publisher() == subscriber.number)
-                        && subscriber.may_receive(envelope.topic());
-                    if !is_wanted || envelope.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
-                        continue;
-                    }
-                    let identifiers = Some(scan.wants.identifier).filter(|id| *id != 0).into_iter().collect();
-                    let message = message(&envelope, scan.wants.qos, true, identifiers, is_own, None);
-                    let has_room = message.is_own || subscriber.has_room(message.cost());
-                    if !has_room && subscriber.is_bridge {
-                        subscriber.dropped.set(subscriber.dropped.get() + 1);
-                        continue;
-                    }
-                    if !has_room && subscriber.waiting() == 0 {
-                        subscriber.cut_off();
-                        return false;
-                    }
-                    subscriber.push(message);
-                }
-                ScanStep::Done => {
-                    scans.pop_front();
-                }
-                ScanStep::Paused => return true,
-            }
-        }
-        false
-    }
-
-    /// Reads one of the router's logs as long as the process lives, and queues each message for everybody whose filter matches, letting
-    /// other tasks run in between.
-    async fn deal_out(self, mut log: RouterLog, is_own: bool) {
-        let (mut cost, mut receivers) = (0, Vec::new());
-        while let Ok(envelope) = log.next().await {
-            if envelope.is_ping() {
-                self.pinged.notify_one();
-                continue;
-            }
-            let mut expected = envelope.number().and_then(|number| self.take_expected(number));
-            let chosen = expected.as_ref().map_or(&[][..], |expected| &expected.chosen);
-            cost += NODE_COST * self.find_receivers(&envelope, is_own, chosen, &mut receivers);
-            for Receiver { subscriber, qos, keeps_retain, identifiers } in receivers.drain(..) {
-                let (retain, is_reserved) = (keeps_retain && envelope.retain(), is_own && self.settings.reserves_own);
-                let stored = expected.as_mut().filter(|_| qos > 0).and_then(|expected| expected.hold_of(&subscriber));
-                let message = message(&envelope, qos, retain, identifiers.into(), is_reserved, stored);
-                self.queue(&subscriber, message);
-                cost += MESSAGE_COST + envelope.len();
-                if cost >= COST_A_TURN {
-                    cost = 0;
-                    tokio::task::yield_now().await;
-                }
-            }
-            expected.into_iter().for_each(ExpectedMessage::end);
-        }
-    }
-
-    /// Returns how many tree nodes were visited.
-    fn find_receivers(
-        &self,
-        envelope: &Envelope,
-        is_own: bool,
-        chosen: &[Chosen],
-        receivers: &mut Vec<Receiver>,
-    ) -> usize {
-        let Inner { tree, own_tree, groups, dealt, walks, .. } = &mut *self.inner.borrow_mut();
-        *dealt += 1;
-        *walks += 1;
-        let (topic, publisher) = (envelope.topic(), envelope.publisher());
-        let mut reach = |Handle(subscriber): &Handle, wants: Wants| {
-            if !(wants.no_local && subscriber.number == publisher) && subscriber.may_receive(topic) {
-                Receiver::reach(receivers, *walks, subscriber, wants);
-            }
-        };
-        let mut nodes = tree.each_match(topic, &mut reach);
-        if is_own {
-            nodes += own_tree.each_match(topic, &mut reach);
-        }
-        // One of each group, even if it gets the message by a filter of its own too.
-        nodes
-            + groups.each_match(topic, envelope.len(), chosen, |Member { handle, wants }| {
-                receivers.push(Receiver::new(&handle.0, *wants));
-            })
-    }
-
-    pub(super) fn queue(&self, subscriber: &Rc<Subscriber>, message: Message) {
-        let stored = message.stored.clone();
-        if !self.try_queue(subscriber, message) {
-            stored.into_iter().for_each(|stored| subscriber.miss(stored.number()));
-        }
-    }
-
-    /// Returns whether the message waits for the subscriber now.
-    fn try_queue(&self, subscriber: &Rc<Subscriber>, message: Message) -> bool {
-        let (is_connected, cost) = (subscriber.is_connected(), message.cost());
-        if subscriber.gave_way.get() {
-            return false;
-        }
-        if message.is_own {
-            let is_kept = is_connected || message.qos > 0;
-            let is_queued = is_kept && subscriber.has_own_room(cost);
-            match is_queued {
-                true => subscriber.push(message),
-                false => subscriber.miss_own(),
-            }
-            return is_queued;
-        }
-        if !is_connected && message.qos == 0 {
-            return false;
-        }
-        let is_kept = is_connected || subscriber.is_bridge;
-        if subscriber.has_room(cost) && (is_kept || self.make_away_room(subscriber, cost)) {
-            subscriber.push(message);
-            return true;
-        }
-        self.counters.messages_dropped.add(1);
-        if subscriber.is_bridge {
-            // Its session goes on without the message, which is told: there is nobody who would begin another one.
-            subscriber.dropped.set(subscriber.dropped.get() + 1);
-            self.note_short();
-            return false;
-        }
-        if !is_connected {
-            self.end_session(subscriber);
-            return false;
-        }
-        if message.qos > 0 {
-            // Its session must not go on without the message. It ends with the connection; what of it is stored is deleted at once.
-            subscriber.has_gap.set(true);
-            self.delete_stored(subscriber);
-        }
-        subscriber.cut_off();
-        false
-    }
-
-    /// Ends the session of a client that is away: it must not resume one with missing messages.
-    fn end_session(&self, subscriber: &Rc<Subscriber>) {
-        self.delete_stored(subscriber);
-        subscriber.give_way();
-        self.forget(subscriber);
-        self.counters.sessions_given_way.add(1);
-        self.note_short();
-    }
-
-    /// While the sessions that are away keep too much, ends the one that has been away for longest. If the subscriber's host has more than
-    /// half of it, only sessions of that host are ended.
-    fn make_away_room(&self, subscriber: &Rc<Subscriber>, cost: usize) -> bool {
-        while self.pool.is_away_full(cost) {
-            let is_host_greedy = subscriber.is_host_greedy();
-            let gives_way = |other: &Rc<Subscriber>| {
-                let is_other = !Rc::ptr_eq(other, subscriber) && other.bytes() > 0 && !other.is_bridge;
-                is_other && (!is_host_greedy || Rc::ptr_eq(&other.host, &subscriber.host))
-            };
-            let first = self.inner.borrow().away.values().filter_map(Weak::upgrade).find(gives_way);
-            let Some(first) = first else { return cost == 0 };
-            self.end_session(&first);
-        }
-        true
-    }
-}
-
-pub(super) fn message(
-    envelope: &Envelope,
-    granted: u8,
-    retain: bool,
-    identifiers: Box<[u32]>,
-    is_own: bool,
-    stored: Option<Rc<Stored>>,
-) -> Message {
-    Message {
-        topic: envelope.topic_bytes(),
-        payload: envelope.payload(),
-        passed_on: envelope.passed_on(),
-        deadline_ms: envelope.deadline_ms(),
-        identifiers,
-        qos: envelope.qos().min(granted),
-        retain,
-        is_own,
-        stored,
     }
 }
 

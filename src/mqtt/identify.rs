@@ -4,15 +4,18 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::Edge;
 use super::client::Client;
 use super::listener::Listener;
 use super::login::LoginRefusal;
 use super::transport::Transport;
-use super::{Edge, LOGIN_WARNINGS_MAX};
 use crate::core::mqtt::access::Identity;
 use crate::core::mqtt::packet::reason;
 use crate::handoff::Input;
 use crate::tls::identity::IdentityProblem;
+
+/// Most hosts for which the log says that they sent a login.
+const LOGIN_WARNINGS_MAX: usize = 64;
 
 /// What a client has said of itself, and where it says so from.
 #[derive(Clone, Copy)]

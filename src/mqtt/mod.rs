@@ -8,7 +8,9 @@ pub mod alert_feed;
 mod answers;
 pub mod bridging;
 mod client;
+mod client_ids;
 mod connection;
+mod counters;
 mod end;
 pub mod fanout;
 mod handshake;
@@ -31,6 +33,7 @@ mod router;
 mod ruling;
 mod seats;
 mod sessions;
+mod settings;
 mod shared;
 mod subscriber;
 mod transport;
@@ -40,11 +43,10 @@ mod upgrade;
 mod wills;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -53,11 +55,12 @@ use tokio::sync::watch;
 use crate::core::detection::alert::{Report, ReportPacer, Trouble};
 use crate::core::mqtt::rate::TokenBucket;
 use crate::core::rulebook::RuleMessage;
-use crate::counter::{Counter, Histogram};
 use crate::handoff::rules::CurrentRules;
 use crate::handoff::{Entry, Input, PipelineHandle};
 use crate::ingest::{ClockState, Ingest};
 use bridging::{BridgeEnd, StoredOfBridges};
+use client_ids::ClientIds;
+pub use counters::EdgeCounters;
 use fanout::Fanout;
 use handshake::Handshakes;
 use input::ReadBuffer;
@@ -73,133 +76,17 @@ use router::{Draft, Envelope};
 use ruling::EdgeRules;
 use seats::{Seats, Told};
 use sessions::Sessions;
-use undecodable::UndecodableKinds;
+pub use settings::{EdgeSettings, Unrouted};
 pub use undecodable::{SAMPLE_CHARS, UndecodableKind};
 use unrouted::UnroutedPublishes;
-
-/// All limits of the MQTT side.
-#[derive(Clone, Debug)]
-pub struct EdgeSettings {
-    pub connections_max: usize,
-    /// The part of the connections that one address may have, or one /64 of IPv6.
-    pub connections_a_host_percent: usize,
-    /// The largest packet that any listener takes.
-    pub packet_bytes_max: usize,
-    /// Most bytes of incomplete packets that are larger than a few KiB, over all connections.
-    pub packets_under_way_bytes_max: usize,
-    /// Most levels of all filters together.
-    pub filter_levels_max: usize,
-    pub retained_max: usize,
-    pub retained_bytes_max: usize,
-    /// Most bytes that may wait for all subscribers together.
-    pub subscribers_bytes_max: usize,
-    /// Most bytes of retained messages, and of messages for sessions that are stored, in the store.
-    pub stored_bytes_max: usize,
-    pub persistent_sessions_max: usize,
-    /// Connections with much work take turns. Without it, one could block all; only tests switch it off, to show that they would notice.
-    pub takes_turns: bool,
-    /// The gateway's own messages, and filters on them, have reserved room. Again, only tests switch it off.
-    pub reserves_own: bool,
-    pub unrouted: Unrouted,
-}
-
-/// What is done with a publish that no route takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unrouted {
-    /// Ordinary MQTT: passed on to subscribers, not stored.
-    Pass,
-    /// Acknowledged, so that it is not sent again, and dropped.
-    Reject,
-}
-
-impl Default for EdgeSettings {
-    fn default() -> Self {
-        EdgeSettings {
-            connections_max: 4096,
-            connections_a_host_percent: 75,
-            packet_bytes_max: 256 * 1024,
-            packets_under_way_bytes_max: 16 << 20,
-            filter_levels_max: 65_536,
-            retained_max: 10_000,
-            retained_bytes_max: 16 << 20,
-            subscribers_bytes_max: 64 << 20,
-            stored_bytes_max: 80 << 20,
-            persistent_sessions_max: 1024,
-            takes_turns: true,
-            reserves_own: true,
-            unrouted: Unrouted::Pass,
-        }
-    }
-}
 
 /// Reported when something of the subscribers was refused or dropped for lack of room.
 const SESSIONS_SHORT: &str = "MQTT subscribers take more than there is room for: filters are refused, or messages and sessions of clients \
      that are away are dropped";
-/// Most topics of unrouted publishes that the status lists.
-const UNROUTED_TOPICS: usize = 16;
 /// So many retained messages that are no readings are stored at once, and one a second.
 const STATES_IN_A_ROW: u32 = 8;
 /// How long a bridge may take to end, when the gateway does.
 const BRIDGE_END_WITHIN: Duration = Duration::from_secs(2);
-/// Most hosts for which the log says that they sent a login.
-const LOGIN_WARNINGS_MAX: usize = 64;
-
-#[derive(Debug, Default)]
-pub struct EdgeCounters {
-    pub connections: Counter,
-    pub disconnections: Counter,
-    pub connections_refused: Counter,
-    /// Connections that were accepted later, because too many came at once.
-    pub connections_delayed: Counter,
-    /// How often a client was not read for a while, because it had sent more than it may.
-    pub clients_slowed: Counter,
-    /// Connections that sent a user name or a password, which is not checked.
-    pub logins_unchecked: Counter,
-    pub publishes_qos_0: Counter,
-    pub publishes_qos_1: Counter,
-    pub publishes_qos_2: Counter,
-    pub publishes_unrouted: Counter,
-    pub publishes_refused: Counter,
-    /// Publishes that their client has no right to.
-    pub publishes_denied: Counter,
-    /// Filters that their client has no right to.
-    pub filters_denied: Counter,
-    pub logins_refused: Counter,
-    pub bytes_received: Counter,
-    /// Time from reading a publish to writing its PUBACK.
-    pub puback: Histogram,
-    pub subscribers_overrun: Counter,
-    pub messages_dropped: Counter,
-    /// Messages for sessions that did not fit into the store: they wait in memory only.
-    pub messages_unstored: Counter,
-    /// Messages that their receiver does not take, because they are too large, or that were of no use any more.
-    pub messages_left_out: Counter,
-    pub sessions_given_way: Counter,
-    pub sessions_expired: Counter,
-    pub filters_refused: Counter,
-    pub retained_refused: Counter,
-    pub unrouted_topics: Mutex<VecDeque<String>>,
-    undecodable: Mutex<UndecodableKinds>,
-}
-
-impl EdgeCounters {
-    /// Kinds of publishes that could not be decoded since the start, with what would take them.
-    pub fn undecodable_kinds(&self) -> Vec<UndecodableKind> {
-        self.undecodable.lock().map(|kinds| kinds.list()).unwrap_or_default()
-    }
-
-    fn note_unrouted(&self, topic: &str) {
-        self.publishes_unrouted.add(1);
-        let mut topics = self.unrouted_topics.lock().expect("nothing panics while it is held");
-        if topics.iter().any(|known| known == topic) {
-            return;
-        }
-        if topics.len() == UNROUTED_TOPICS {
-            topics.pop_front();
-        }
-        topics.push_back(topic.to_owned());
-    }
-}
 
 /// How far the shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -294,26 +181,6 @@ impl Helpers {
     }
 }
 
-/// Client ids that the gateway chooses: other ones after each start, or a client could meet the session of another.
-struct ClientIds {
-    start: u64,
-    last: Cell<u64>,
-}
-
-impl Default for ClientIds {
-    fn default() -> Self {
-        // Without randomness they are as good as before a restart.
-        ClientIds { start: getrandom::u64().unwrap_or_default(), last: Cell::new(0) }
-    }
-}
-
-impl ClientIds {
-    fn next(&self) -> String {
-        self.last.set(self.last.get() + 1);
-        format!("outrider-{:016x}-{}", self.start, self.last.get())
-    }
-}
-
 /// What the MQTT side needs from the rest of the gateway.
 pub struct EdgeParts<T: From<Input>> {
     pub settings: EdgeSettings,
@@ -336,6 +203,29 @@ pub struct EdgeParts<T: From<Input>> {
     pub bridges: Vec<BridgeEnd>,
     /// Whether the system's clock is set.
     pub clock: ClockState,
+}
+
+impl<T: From<Input> + 'static> Edge<T> {
+    /// What is due every second, whatever clients do.
+    fn look_after(&self, policies: &mut RenewedPolicies) -> Result<(), RouterDead> {
+        if self.fanout.is_dead() {
+            return Err(RouterDead);
+        }
+        self.sessions.expire();
+        self.sessions.store_progress();
+        self.keeper.flush();
+        if policies.renew() {
+            self.helpers.logins.forget();
+            self.sessions.renew_permissions();
+            self.sessions.wake_all();
+        }
+        // Rules see readings also when nothing is published any more. Without a pipeline the process is ending.
+        let _ = self.renew_rules();
+        if self.fanout.was_short() {
+            self.report(Trouble::Sessions, SESSIONS_SHORT.to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
@@ -413,22 +303,7 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
         tokio::select! {
             _ = health.tick() => {
                 beats.thread.moved();
-                if edge.fanout.is_dead() {
-                    return Err(RouterDead);
-                }
-                edge.sessions.expire();
-                edge.sessions.store_progress();
-                edge.keeper.flush();
-                if policies.renew() {
-                    edge.helpers.logins.forget();
-                    edge.sessions.renew_permissions();
-                    edge.sessions.wake_all();
-                }
-                // Rules see readings also when nothing is published any more. Without a pipeline the process is ending.
-                let _ = edge.renew_rules();
-                if edge.fanout.was_short() {
-                    edge.report(Trouble::Sessions, SESSIONS_SHORT.to_owned());
-                }
+                edge.look_after(&mut policies)?;
             }
             draining = phase.wait_for(|phase| *phase == Phase::Draining) => {
                 // A sender that is gone also means that the process is ending.
@@ -473,17 +348,5 @@ async fn publish_own(outbox: Outbox, fanout: Fanout) {
         if published.is_err() {
             return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ClientIds;
-
-    #[test]
-    fn client_ids_that_are_chosen_are_others_after_a_restart() {
-        let (before, after) = (ClientIds::default(), ClientIds::default());
-        let ids = [before.next(), before.next(), after.next(), after.next()];
-        assert!((1..4).all(|at| !ids[..at].contains(&ids[at])), "{ids:?}");
     }
 }

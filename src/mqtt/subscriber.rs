@@ -4,30 +4,27 @@
 //! message that finds no room is lost, and its subscriber is disconnected; the gateway's own messages are states, and are sent again later
 //! as they are then.
 
+mod progress;
+mod room;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::client::Client;
-use super::keeper::{Bell, Keeper, Known, Ticket};
-use super::pool::{Host, Pool, host_part};
+use super::keeper::{Bell, Keeper, Ticket};
+use super::pool::{Host, Pool};
 use super::retained::Scan;
 use crate::core::mqtt::access::Permissions;
 use crate::core::mqtt::inbound::Unreleased;
-use crate::core::mqtt::keeping::{self, Key, MessageNumber, SessionNumber};
-use crate::core::mqtt::outbound::{Kept, Limits, Outbound, Restored};
+use crate::core::mqtt::keeping::SessionNumber;
+use crate::core::mqtt::outbound::{Kept, Limits, Outbound};
 use crate::core::mqtt::session::{BRIDGE_ID_PREFIX, Close, number_of};
 use crate::core::mqtt::subscription::Wants;
 use crate::core::mqtt::topic;
-use bytes::Bytes;
-
-/// Most bytes of the gateway's own messages that may wait for one subscriber.
-const OWN_BYTES_MAX: usize = 64 * 1024;
-/// One subscriber may take this fraction of the free room for the gateway's own messages.
-const OWN_SHARE: usize = 8;
-/// One session that is away may keep this fraction of what all of them may.
-const AWAY_SHARE: usize = 8;
 
 /// A client's filter, and what it is charged for it.
 #[derive(Clone, Copy, Debug)]
@@ -195,79 +192,9 @@ impl Subscriber {
         self.address
     }
 
-    /// The number under which its session is stored, if it is.
-    pub fn session(&self) -> Option<SessionNumber> {
-        self.session.get()
-    }
-
-    pub fn set_session(&self, session: Option<SessionNumber>) {
-        self.session.set(session);
-        self.with_outbound(|outbound| outbound.set_stored(session.is_some()));
-    }
-
-    /// A message that is stored for it comes later.
-    pub fn expect(&self, number: MessageNumber) {
-        self.with_outbound(|outbound| outbound.expect(number));
-    }
-
-    /// It does not get this message, which was stored for it.
-    pub fn miss(&self, number: MessageNumber) {
-        self.with_outbound(|outbound| outbound.miss(number));
-    }
-
-    pub fn restore(&self, sent: Restored<Bytes>) {
-        self.with_outbound(|outbound| outbound.restore(sent));
-    }
-
-    /// See [`Outbound::may_have_sent`].
-    pub fn may_have_sent(&self, before: MessageNumber) {
-        self.outbound.borrow_mut().may_have_sent(before);
-    }
-
     /// The client is to be sent the gateway's own retained messages again.
     pub fn note_restored(&self) {
         self.missed_own.set(true);
-    }
-
-    /// Lets the outbound half know what is stored by now.
-    fn note_stored(self: &Rc<Self>, keeper: &Keeper) {
-        let mut revisions = self.revisions.borrow_mut();
-        while let Some((_, revision)) = revisions.pop_front_if(|(ticket, _)| keeper.is_settled(*ticket)) {
-            self.outbound.borrow_mut().stored_through(revision);
-        }
-        if !revisions.is_empty() {
-            keeper.tell(&self.changed);
-        }
-    }
-
-    /// Has its progress stored if the next message or answer waits for that.
-    fn store_progress(self: &Rc<Self>, keeper: &Keeper) {
-        let (revision, stored) = self.outbound.borrow().revisions();
-        let asked_for = self.revisions.borrow().back().map_or(stored, |(_, revision)| *revision);
-        if self.session.get().is_none() || asked_for >= revision {
-            return;
-        }
-        self.put_progress(keeper);
-        self.revisions.borrow_mut().push_back((keeper.ticket(), revision));
-        keeper.tell(&self.changed);
-    }
-
-    /// Has its progress stored when there is time.
-    pub fn put_progress(&self, keeper: &Keeper) {
-        let Some(session) = self.session.get() else { return };
-        let progress = self.outbound.borrow_mut().progress(keeper.next_message());
-        let known = if self.has_progress.replace(true) { Known::Maybe } else { Known::No };
-        keeper.put(&Key::Progress(session), keeping::to_value(&progress), known);
-    }
-
-    /// Whether its progress has changed since it was stored.
-    pub fn has_come_further(&self) -> bool {
-        self.session.get().is_some() && self.outbound.borrow().is_changed()
-    }
-
-    /// Whether retained messages of a filter may not all have reached the client, as far as is stored.
-    pub fn has_scanned(&self) -> bool {
-        self.session.get().is_some() && self.filters.borrow().values().any(|grant| grant.is_scanned)
     }
 
     /// Whether nothing waits for the client and nothing is in flight.
@@ -379,30 +306,6 @@ impl Subscriber {
         self.outbound.borrow().kept().bytes + self.output_bytes.get()
     }
 
-    /// Whether this much more of clients' messages may wait for it: never more than is free, so that slow subscribers share the pool and
-    /// leave a part to the next. If nothing is waiting, a message may be larger than its share.
-    pub fn has_room(&self, cost: usize) -> bool {
-        let (pool, bytes) = (&self.pool, self.bytes());
-        let free = pool.free().min(host_part(pool.bytes_max).saturating_sub(self.host.used.get()));
-        match (self.connected.get(), bytes) {
-            (_, 0) => cost <= free,
-            (true, _) => bytes + cost <= self.bytes_max.get().min(free),
-            (false, _) if self.is_bridge => bytes + cost <= self.bytes_max.get().min(free),
-            (false, _) => bytes + cost <= self.bytes_max.get().min(free).min(pool.away_max() / AWAY_SHARE),
-        }
-    }
-
-    /// The same for the gateway's own messages.
-    pub fn has_own_room(&self, cost: usize) -> bool {
-        let free = self.pool.own_max.saturating_sub(self.pool.own.get());
-        self.outbound.borrow().kept().own_bytes + cost <= OWN_BYTES_MAX.min(free / OWN_SHARE)
-    }
-
-    /// Its host has more than half of what the sessions that are away may keep.
-    pub fn is_host_greedy(&self) -> bool {
-        self.host.away.get() > self.pool.away_max() / 2
-    }
-
     pub fn cut_off(&self) {
         self.overrun.set(true);
         self.changed.ring();
@@ -423,20 +326,6 @@ impl Subscriber {
         self.count(before.bytes, after.bytes);
         self.count_own(before, after);
         result
-    }
-
-    fn count(&self, before: usize, after: usize) {
-        let count = |used: &Cell<usize>| used.set(used.get() - before + after);
-        count(&self.pool.used);
-        count(&self.host.used);
-        if !self.connected.get() && !self.is_bridge {
-            count(&self.pool.away);
-            count(&self.host.away);
-        }
-    }
-
-    fn count_own(&self, before: Kept, after: Kept) {
-        self.pool.own.set(self.pool.own.get() - before.own_bytes + after.own_bytes);
     }
 }
 

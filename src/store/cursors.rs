@@ -1,121 +1,23 @@
 //! The cursors: how far each sink is in each stream, and what became of every record that it was to get.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use rusqlite::{Connection, params};
 
-use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeys};
+use super::held_keys::{self, BatchDevices};
+pub use super::letters::DeadLetter;
 use super::letters::{self, DeliveredLetter};
-use super::links::{self, CountedLink};
 use super::totals::{self, EXPIRED_WITH_SINK};
-use super::{held, streams};
+use super::{held, links, streams};
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
-use crate::core::ranges::Ranges;
 
+mod change;
 mod damage;
 mod entry;
+mod loading;
 
+pub use change::{CursorChange, Save, Saves};
 pub use entry::CursorRow;
 use entry::Entry;
-
-/// A record that a sink refused for good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    pub sequence: u64,
-    pub reason: String,
-    pub line: Vec<u8>,
-}
-
-/// The saves of one sink's progress in one stream, for a sink that keeps something until its progress is durable.
-#[derive(Debug, Default)]
-pub struct Saves {
-    begun: AtomicU64,
-    durable: AtomicU64,
-}
-
-/// One of them.
-#[derive(Clone, Debug)]
-pub struct Save {
-    saves: Arc<Saves>,
-    number: u64,
-}
-
-impl Saves {
-    /// A save of everything that is done with by now.
-    pub fn begin(self: &Arc<Saves>) -> Save {
-        Save { saves: Arc::clone(self), number: self.begun.fetch_add(1, Ordering::AcqRel) + 1 }
-    }
-
-    /// How many have begun. What was done with before is durable once [`Self::durable`] is more.
-    pub fn begun(&self) -> u64 {
-        self.begun.load(Ordering::Acquire)
-    }
-
-    /// The last one that is durable, and all before it; 0 if none is.
-    pub fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
-    }
-}
-
-impl Save {
-    pub fn is_durable(&self) {
-        self.saves.durable.fetch_max(self.number, Ordering::AcqRel);
-    }
-}
-
-/// Where a sink stands now: the whole state, so that only the latest change matters.
-#[derive(Clone, Debug)]
-pub struct CursorChange {
-    pub sink: String,
-    pub stream: Stream,
-    pub state: CursorState,
-    pub dead_letters: Vec<DeadLetter>,
-    /// Records that could not be read, because their batch was damaged.
-    pub unreadable: Ranges,
-    /// Those of the newly finished records that were missing in the store. They count as quarantined since it was found to be damaged.
-    pub lost: Ranges,
-    /// Of all that `state` says is done with, so much the sink does not take: a total, so that saying it twice counts it once.
-    pub passed_over: u64,
-    /// Those of the newly finished records that became too old to be sent, as runs of sequences, in no order.
-    pub expired: Vec<(u64, u64)>,
-    /// Keys that are set aside, as far as they have changed. Their dead letters are in the list as well.
-    pub held_keys: Vec<HeldKeyChange>,
-    /// What was spent on the link that the sink uses, if it has one that is counted.
-    pub link: Option<Arc<dyn CountedLink>>,
-    /// Told when it is durable.
-    pub save: Option<Save>,
-}
-
-impl CursorChange {
-    /// Only that a sink has come this far.
-    #[cfg(test)]
-    pub fn to(sink: &str, stream: Stream, state: CursorState) -> CursorChange {
-        CursorChange {
-            sink: sink.to_owned(),
-            stream,
-            state,
-            dead_letters: Vec::new(),
-            unreadable: Ranges::default(),
-            lost: Ranges::default(),
-            passed_over: 0,
-            expired: Vec::new(),
-            held_keys: Vec::new(),
-            link: None,
-            save: None,
-        }
-    }
-
-    /// Whether a later change of the same sink makes this one redundant.
-    pub fn is_replaceable(&self) -> bool {
-        self.dead_letters.is_empty()
-            && self.unreadable.is_empty()
-            && self.lost.is_empty()
-            && self.expired.is_empty()
-            && self.held_keys.is_empty()
-    }
-}
 
 /// Result of dropping a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,77 +28,12 @@ pub enum DroppedSink {
     Configured,
 }
 
-/// Most dead letters kept in a store, and most bytes of their lines; the ledger still counts the oldest after they are deleted.
-const DEAD_LETTER_ROWS_MAX: i64 = 10_000;
-const DEAD_LETTER_BYTES_MAX: i64 = 4 << 20;
-
 #[derive(Clone, Debug, Default)]
 pub struct Cursors {
     entries: Vec<Entry>,
 }
 
 impl Cursors {
-    /// Loads the cursors of all sinks; none counts as configured yet.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn load(db: &Connection) -> rusqlite::Result<Cursors> {
-        Cursors::load_with(db, HeldKeys::load)
-    }
-
-    /// Loads them from a damaged store, with the keys that are set aside as far as these can be read.
-    ///
-    /// # Errors
-    ///
-    /// If the cursors themselves cannot be read.
-    pub fn load_damaged(db: &Connection) -> rusqlite::Result<Cursors> {
-        Cursors::load_with(db, |db, sink, stream| Ok(HeldKeys::load_damaged(db, sink, stream)))
-    }
-
-    fn load_with(
-        db: &Connection,
-        held_keys: impl Fn(&Connection, &str, Stream) -> rusqlite::Result<HeldKeys>,
-    ) -> rusqlite::Result<Cursors> {
-        // By number, because names are in another table, which may be damaged.
-        let present = db.prepare(
-            "SELECT name, stream, value, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing,
-               coalesce(passed_over, 0)
-             FROM progress WHERE name <> ''",
-        );
-        // A store of version 1 that was set aside has no such table.
-        let of_1 = "SELECT sink, CASE stream WHEN 'raw' THEN 1 WHEN 'anomalies' THEN 2 END, seq, acknowledged, accepted, delivered, expired,
-               dead_lettered, quarantined, missing, 0
-             FROM cursor";
-        let mut select = present.or_else(|_| db.prepare(of_1))?;
-        let mut rows = select.query([])?;
-        let mut entries = Vec::new();
-        while let Some(row) = rows.next()? {
-            let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
-            // Those of stream 0 are totals.
-            let Some(stream) = Stream::from_id(row.get(1)?) else { continue };
-            let sink: String = row.get(0)?;
-            let (cursor, ranges): (u64, Vec<u8>) = (number(2)?, row.get(3)?);
-            // Unreadable ranges cost duplicates, which their identity reveals; refusing to start would cost data.
-            let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
-            if entries.iter().any(|known: &Entry| known.sink == sink && known.stream == stream) {
-                continue;
-            }
-            entries.push(Entry {
-                delivered: number(5)?,
-                expired: number(6)?,
-                dead_lettered: number(7)?,
-                quarantined: number(8)?,
-                missing_count: number(9)?,
-                passed_over: number(10)?,
-                configured: false,
-                held_keys: held_keys(db, &sink, stream)?,
-                ..Entry::at(&sink, stream, state, number(4)?)
-            });
-        }
-        Ok(Cursors { entries })
-    }
-
     /// Records of a stream that a sink did not take, and that are counted as delivered.
     pub fn passed_over(&self, sink: &str, stream: Stream) -> u64 {
         let entry = self.entries.iter().find(|entry| entry.sink == sink && entry.stream == stream);
@@ -257,9 +94,10 @@ impl Cursors {
         let newly_done = entry.newly_done(&change.state);
         let name = (change.sink.as_str(), change.stream);
         let of_keys = entry.held_keys.apply(db, name, &change.held_keys, entry.expired_through)?;
-        let all_dead =
-            change.dead_letters.iter().filter(|letter| letter.sequence > entry.expired_through).count() as u64;
-        let dead = all_dead.saturating_sub(of_keys.dead_lettered);
+        // What has expired is counted so, and is not given up once more.
+        let expired_through = entry.expired_through;
+        let refused = || change.dead_letters.iter().filter(|letter| letter.sequence > expired_through);
+        let dead = (refused().count() as u64).saturating_sub(of_keys.dead_lettered);
         let quarantined: u64 = change.unreadable.iter().map(|(first, last)| newly_done.count_within(first, last)).sum();
         let expired: u64 = change.expired.iter().map(|(first, last)| newly_done.count_within(*first, *last)).sum();
         let mut lost = Tally::default();
@@ -281,29 +119,7 @@ impl Cursors {
         entry.state.advance_to(behind.max(entry.expired_through));
         entry.passed_over = entry.passed_over.max(change.passed_over);
         entry.changed = true;
-        let mut insert = db.prepare_cached(
-            "INSERT INTO dead_letter(sink, stream, seq, reason, line)
-                 VALUES (?1, (SELECT name FROM stream WHERE id = ?2), ?3, ?4, ?5)",
-        )?;
-        // What has expired is counted so, and is not given up once more.
-        for letter in change.dead_letters.iter().filter(|letter| letter.sequence > entry.expired_through) {
-            insert.execute(params![
-                change.sink,
-                change.stream.id(),
-                letter.sequence as i64,
-                letter.reason,
-                letter.line
-            ])?;
-        }
-        if !change.dead_letters.is_empty() {
-            db.execute(
-                "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - ?1
-                   OR id <= (SELECT max(id) FROM (SELECT id, sum(length(line)) OVER (ORDER BY id DESC) AS bytes FROM dead_letter)
-                             WHERE bytes > ?2)",
-                [DEAD_LETTER_ROWS_MAX, DEAD_LETTER_BYTES_MAX],
-            )?;
-        }
-        Ok(())
+        letters::keep(db, (&change.sink, change.stream), refused())
     }
 
     /// A dead letter was delivered. Only one that is still there is counted, so that it is counted once.

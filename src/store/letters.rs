@@ -1,11 +1,22 @@
-//! Dead letters: lines that a sink has refused for good. They are kept as long as there is room for them (see [`super::cursors`]), and counted in any
-//! case.
+//! Dead letters: lines that a sink has refused for good. The newest are kept; the ledger counts the others too.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::core::identity::Stream;
 
-/// One of them.
+/// Most that are kept in a store, and most bytes of their lines.
+const ROWS_MAX: i64 = 10_000;
+const BYTES_MAX: i64 = 4 << 20;
+
+/// A record that a sink refused for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub sequence: u64,
+    pub reason: String,
+    pub line: Vec<u8>,
+}
+
+/// One that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
     pub id: i64,
@@ -46,6 +57,31 @@ impl Letter {
             line: row.get(5)?,
         })
     }
+}
+
+/// Keeps what a sink has refused, as far as there is room; the oldest letters go first.
+pub(super) fn keep<'a>(
+    db: &Connection,
+    (sink, stream): (&str, Stream),
+    refused: impl Iterator<Item = &'a DeadLetter>,
+) -> rusqlite::Result<()> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO dead_letter(sink, stream, seq, reason, line)
+             VALUES (?1, (SELECT name FROM stream WHERE id = ?2), ?3, ?4, ?5)",
+    )?;
+    let mut kept = 0;
+    for DeadLetter { sequence, reason, line } in refused {
+        kept += insert.execute(params![sink, stream.id(), sequence.cast_signed(), reason, line])?;
+    }
+    if kept > 0 {
+        db.execute(
+            "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - ?1
+               OR id <= (SELECT max(id) FROM (SELECT id, sum(length(line)) OVER (ORDER BY id DESC) AS bytes FROM dead_letter)
+                         WHERE bytes > ?2)",
+            [ROWS_MAX, BYTES_MAX],
+        )?;
+    }
+    Ok(())
 }
 
 /// The first letter of a selection behind this id.

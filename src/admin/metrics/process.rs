@@ -1,19 +1,32 @@
-//! What the operating system says of this process.
+//! Of this process, under the names that such metrics have for every program: what the operating system says of it.
 
 use std::fs;
 
+use super::text::Text;
+use crate::admin::status::Status;
+
+pub fn write(text: &mut Text, status: &Status) {
+    let start = status.started_at_ms as f64 / 1e3;
+    text.of_the_process("start_time_seconds", "gauge", "start of the process since 1970", start);
+    let Some(process) = Process::look() else { return };
+    text.of_the_process("cpu_seconds_total", "counter", "processor time of all threads", process.cpu_s);
+    text.of_the_process("resident_memory_bytes", "gauge", "memory in use", process.resident_bytes as f64);
+    text.of_the_process("open_fds", "gauge", "file descriptors in use", process.descriptors as f64);
+    text.of_the_process("max_fds", "gauge", "most file descriptors", process.descriptors_max as f64);
+}
+
 /// What the usual metrics of a process are made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Process {
-    pub cpu_s: f64,
-    pub resident_bytes: u64,
-    pub descriptors: u64,
-    pub descriptors_max: u64,
+struct Process {
+    cpu_s: f64,
+    resident_bytes: u64,
+    descriptors: u64,
+    descriptors_max: u64,
 }
 
 impl Process {
     /// `None` where there is no such file system as Linux has.
-    pub fn look() -> Option<Process> {
+    fn look() -> Option<Process> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let limits = fs::read_to_string("/proc/self/limits").ok()?;
         let times = fs::read_to_string("/proc/self/stat").ok()?;

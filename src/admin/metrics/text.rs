@@ -37,7 +37,20 @@ impl Text {
         self.sample(&format!("{name}_count"), &[], view.count as f64);
     }
 
-    pub fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+    pub fn counter(&mut self, name: &str, help: &str, count: u64) {
+        self.single(name, "counter", help, count as f64);
+    }
+
+    pub fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.single(name, "gauge", help, value);
+    }
+
+    /// 1 if it is so, else 0.
+    pub fn flag(&mut self, name: &str, help: &str, is_so: bool) {
+        self.gauge(name, help, f64::from(u8::from(is_so)));
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }

@@ -6,8 +6,10 @@
 //! A session that is stored can go on after a restart. For QoS 2 this takes order: it has to be stored under which id a message is sent before
 //! it is sent, and that the client has it before it is told to release the id. At QoS 1 a message may be sent again, so nothing waits.
 
+mod answers;
 mod in_flight;
 mod message;
+mod storing;
 mod unfinished;
 
 #[cfg(test)]
@@ -18,9 +20,8 @@ use std::collections::{HashMap, VecDeque};
 pub use in_flight::Restored;
 pub use message::{Message, Shelf, Stored};
 
-use super::keeping::{KeptProgress, MessageNumber};
+use super::keeping::MessageNumber;
 use super::packet::{self, Outgoing, Version, reason};
-use super::session::Close;
 use in_flight::InFlight;
 use unfinished::Unfinished;
 
@@ -287,89 +288,6 @@ impl<P: AsRef<[u8]>> Outbound<P> {
         true
     }
 
-    /// Takes a PUBACK: the message is no longer kept. One for what was not sent, as after a reconnect, means nothing.
-    ///
-    /// # Errors
-    ///
-    /// If what has this id is no message of QoS 1.
-    pub fn acknowledged(&mut self, packet_id: u16) -> Result<(), Close> {
-        let is_meant = |message: Option<&Message<P>>| message.is_some_and(|message| message.qos == 1);
-        let at = self.place_of(packet_id, is_meant)?;
-        at.into_iter().for_each(|at| self.remove(at));
-        Ok(())
-    }
-
-    /// Takes a PUBREC: the client has the message, or refuses it.
-    ///
-    /// # Errors
-    ///
-    /// If what has this id is no message of QoS 2.
-    pub fn received(&mut self, packet_id: u16, reason: u8, out: &mut Vec<u8>) -> Result<(), Close> {
-        let is_meant = |message: Option<&Message<P>>| message.is_none_or(|message| message.qos == 2);
-        let at = self.place_of(packet_id, is_meant)?;
-        if reason >= reason::UNSPECIFIED {
-            at.into_iter().for_each(|at| self.remove(at));
-            return Ok(());
-        }
-        let message = at.and_then(|at| self.in_flight[at].message.take());
-        let is_new = message.is_some();
-        self.let_go(message);
-        match at.map(|at| &mut self.in_flight[at]) {
-            Some(sent) if self.is_stored && is_new => {
-                self.revision += 1;
-                self.unreleased += 1;
-                (sent.owes_release, sent.revision) = (true, self.revision);
-            }
-            Some(sent) if sent.owes_release => {}
-            known => {
-                let reason = if known.is_some() { reason::SUCCESS } else { reason::UNKNOWN_ID };
-                packet::ack(self.limits.version, PUBREL, packet_id, reason, out);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a PUBCOMP: the id is free.
-    ///
-    /// # Errors
-    ///
-    /// If what has this id was not released.
-    pub fn completed(&mut self, packet_id: u16) -> Result<(), Close> {
-        let at = self.place_of(packet_id, |message| message.is_none())?;
-        at.into_iter().for_each(|at| self.remove(at));
-        Ok(())
-    }
-
-    /// Where it is among what is in flight, if it is there at all.
-    fn place_of(&self, packet_id: u16, is_meant: impl Fn(Option<&Message<P>>) -> bool) -> Result<Option<usize>, Close> {
-        let Some(at) = self.in_flight.iter().position(|sent| sent.packet_id == packet_id) else { return Ok(None) };
-        let sent = &self.in_flight[at];
-        // What was not sent over this connection may have been answered over the one before.
-        match is_meant(sent.message.as_ref()) {
-            true => Ok(Some(at)),
-            false if sent.is_sent => Err(Close::WrongAnswer),
-            false => Ok(None),
-        }
-    }
-
-    fn remove(&mut self, at: usize) {
-        let Some(InFlight { message, is_sent, owes_release, .. }) = self.in_flight.remove(at) else { return };
-        self.unsent -= usize::from(!is_sent);
-        self.unreleased -= usize::from(owes_release);
-        self.is_changed = true;
-        self.let_go(message);
-    }
-
-    fn let_go(&mut self, message: Option<Message<P>>) {
-        if let Some(message) = message {
-            *self.kept.of(message.is_own) -= message.cost();
-            if let Some(number) = message.number() {
-                self.is_changed = true;
-                self.unfinished.done(number);
-            }
-        }
-    }
-
     /// Drops the QoS 0 messages, because the client is away.
     pub fn drop_qos_0(&mut self) {
         for queue in [&mut self.own, &mut self.queue] {
@@ -381,64 +299,9 @@ impl<P: AsRef<[u8]>> Outbound<P> {
         }
     }
 
-    /// Whether what is needed after a restart is stored.
-    pub fn set_stored(&mut self, is_stored: bool) {
-        self.is_stored = is_stored;
-    }
-
-    /// A message that is stored for the client is on its way to the queue.
-    pub fn expect(&mut self, number: MessageNumber) {
-        self.unfinished.expect(number);
-    }
-
-    /// It does not come.
-    pub fn miss(&mut self, number: MessageNumber) {
-        self.is_changed = true;
-        self.unfinished.done(number);
-    }
-
-    /// The revision that has to be stored before all is sent that could be, and the one that is stored.
-    pub fn revisions(&self) -> (u64, u64) {
-        (self.revision, self.stored_revision)
-    }
-
     /// Whether anything was sent, or is about to be, and is not acknowledged.
     pub fn has_in_flight(&self) -> bool {
         !self.in_flight.is_empty()
-    }
-
-    /// Everything up to this revision is stored.
-    pub fn stored_through(&mut self, revision: u64) {
-        self.stored_revision = self.stored_revision.max(revision);
-    }
-
-    /// Whether something has changed since [`Self::progress`] that it tells of.
-    pub fn is_changed(&self) -> bool {
-        self.is_changed
-    }
-
-    /// What is to be stored; `next` is the number that the next message gets.
-    pub fn progress(&mut self, next: MessageNumber) -> KeptProgress {
-        self.is_changed = false;
-        KeptProgress {
-            waiting_from: self.unfinished.waiting_from(next).0,
-            done: self.unfinished.done_after(),
-            in_flight: self.in_flight.iter().map(InFlight::kept).collect(),
-        }
-    }
-
-    /// What was in flight before a restart, in the order in which it was sent.
-    pub fn restore(&mut self, sent: Restored<P>) {
-        let Restored { packet_id, message } = sent;
-        message.iter().for_each(|message| *self.kept.of(message.is_own) += message.cost());
-        self.last_packet_id = packet_id;
-        self.in_flight.push_back(InFlight::restored(packet_id, message));
-        self.unsent += 1;
-    }
-
-    /// The client was there before a restart: messages up to the last number of then may have been sent to it, and not all of that was stored.
-    pub fn may_have_sent(&mut self, before: MessageNumber) {
-        self.sent_before = Some(before);
     }
 
     /// A message that is stored has an id by its number, so that it has the same one after a restart, if that is free.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Fanout, Inner, NODES_A_GLANCE, Receiver};
+use super::receiver::Receiver;
+use super::{Fanout, Inner, NODES_A_GLANCE};
 use crate::clock;
 use crate::core::mqtt::keeping::{
     self, Blob, KeptClient, KeptFilter, KeptMessage, KeptReceiver, KeptSession, Key, MessageNumber, SessionNumber,

@@ -1,7 +1,9 @@
 //! What becomes of a sink that is dropped, and of dead letters.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::store::links::LinkState;
+use crate::store::links::{CountedLink, LinkState};
 use crate::store::schema::{self, Synchronous};
 
 impl CountedLink for LinkState {

@@ -1,21 +1,21 @@
 //! The connection as a whole.
 
+mod subscribing;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::keep_alive::{Due, KeepAlive};
-use super::limits::{check_filters, check_message};
+use super::limits::check_message;
 use super::receiving::{Judged, Receiving};
 use super::sending::{Answered, Follows, Sending, Step};
 use super::{
-    Answer, Arrived, End, Event, Farewell, Filter, Limits, Message, NotNow, Refusal, Settings, Takes, Token, Unfit,
-    Welcome, Wish,
+    Answer, Arrived, End, Event, Farewell, Limits, Message, NotNow, Refusal, Settings, Takes, Token, Unfit, Welcome,
+    Wish,
 };
 use crate::mqtt::packet::server::{Connack, ServerPacket};
-use crate::mqtt::packet::{
-    self, Connect, DecodeError, Outgoing, PassedOn, Publish, Subscription, Version, client, reason,
-};
+use crate::mqtt::packet::{self, Connect, DecodeError, Outgoing, PassedOn, Publish, Version, client, reason};
 
 const CONNACK: u8 = 0x20;
 const PUBREL: u8 = 0x62;
@@ -241,56 +241,6 @@ impl Client {
         if message.qos == 0 {
             self.events.push_back(Event::Answered(wish, Answer::Accepted));
         }
-        Ok(wish)
-    }
-
-    /// Asks for messages. The answer is of [`Answer::Filters`].
-    ///
-    /// # Errors
-    ///
-    /// Why the broker does not take such filters.
-    pub fn subscribe(&mut self, filters: &[Filter], now_ms: u64) -> Result<Wish, Unfit> {
-        check_filters(filters, &self.limits, &self.takes)?;
-        let filters_max = self.limits.subscriptions_max;
-        if self.subscriptions + filters.len() > filters_max {
-            return Err(Unfit::TooManyFilters { filters_max });
-        }
-        let begun = self.sending.begin(Step::Subscribe(filters.len()), now_ms);
-        let (wish, packet_id) = begun.ok_or(Unfit::TooManyFilters { filters_max: usize::from(u16::MAX) })?;
-        self.subscriptions += filters.len();
-        let asked: Vec<Subscription<'_>> = filters
-            .iter()
-            .map(|filter| Subscription {
-                filter: &filter.filter,
-                qos: filter.qos.min(self.limits.qos_max),
-                no_local: filter.no_local,
-                retain_as_published: filter.retain_as_published,
-                retained: filter.retained,
-            })
-            .collect();
-        client::subscribe(self.version, packet_id, None, &asked, &mut self.out);
-        self.sending.ends_at(wish, self.ends_at());
-        Ok(wish)
-    }
-
-    /// Asks for nothing more of what matches these filters.
-    ///
-    /// # Errors
-    ///
-    /// Why the broker does not take such filters.
-    pub fn unsubscribe(&mut self, filters: &[&str], now_ms: u64) -> Result<Wish, Unfit> {
-        let filters_max = self.limits.filters_max;
-        if filters.len() > filters_max {
-            return Err(Unfit::TooManyFilters { filters_max });
-        }
-        if filters.is_empty() || filters.iter().any(|filter| filter.len() > client::FIELD_BYTES_MAX) {
-            return Err(Unfit::Filter("is not there, or is too long"));
-        }
-        let begun = self.sending.begin(Step::Unsubscribe(filters.len()), now_ms);
-        let (wish, packet_id) = begun.ok_or(Unfit::TooManyFilters { filters_max: usize::from(u16::MAX) })?;
-        self.subscriptions = self.subscriptions.saturating_sub(filters.len());
-        client::unsubscribe(self.version, packet_id, filters, &mut self.out);
-        self.sending.ends_at(wish, self.ends_at());
         Ok(wish)
     }
 

@@ -1,6 +1,8 @@
 use std::rc::Rc;
 
 use super::*;
+use crate::mqtt::keeping::KeptProgress;
+use crate::mqtt::session::Close;
 
 fn message(topic: &str, payload: &[u8], qos: u8) -> Message<Vec<u8>> {
     Message {
