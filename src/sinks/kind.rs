@@ -90,7 +90,7 @@ pub trait ConfiguredSink: Any + fmt::Debug + Send + Sync {
 #[derive(Clone, Copy)]
 pub struct Neighbour<'a> {
     pub name: &'a str,
-    pub sink: &'a dyn ConfiguredSink,
+    pub sink: &'a (dyn ConfiguredSink + 'static),
 }
 
 impl<'a> Neighbour<'a> {

@@ -200,6 +200,7 @@ mod tests {
     use super::*;
 
     const AT_MS: i64 = 1_795_465_865_131;
+    const DAY_MS: i64 = 86_400_000;
 
     #[test]
     fn names_follow_from_gateway_stream_and_receipt() {
@@ -224,7 +225,6 @@ mod tests {
         let is_over = |template: &str, then_ms, now_ms| {
             IndexTemplate::parse(template).expect("right").names("raw").is_over(then_ms, now_ms)
         };
-        const DAY_MS: i64 = 86_400_000;
         let midnight_ms = AT_MS - AT_MS % DAY_MS;
         for (template, later_ms, expected) in [
             ("a-%Y.%m.%d", 0, false),
