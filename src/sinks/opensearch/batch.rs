@@ -351,7 +351,10 @@ mod tests {
             let mut last = Vec::new();
             for minutes in 0..16 {
                 last = send(minutes, vec![shut(), shut(), Verdict::Accepted]);
-                assert!(minutes == 15 || matches!(last[..], [Outcome::Retry(_), Outcome::Accepted { .. }]), "{minutes}: {last:?}");
+                assert!(
+                    minutes == 15 || matches!(last[..], [Outcome::Retry(_), Outcome::Accepted { .. }]),
+                    "{minutes}: {last:?}"
+                );
             }
             let is_given_up = matches!(&last[0], Outcome::RejectLines(reason) if reason.starts_with("index_closed_exception: closed"));
             assert_eq!((is_given_up, &last[1]), (is_over, &ACCEPTED), "{last:?}");
