@@ -122,7 +122,7 @@ mod tests {
         let with = |one: &str, other: &str| problems("s3", "bucket = 'lake'\nregion = 'eu-central-1'", [one, other]);
         for (one, other) in [
             ("raw = 'data'", "anomalies = 'data'"),
-            ("prefix = 'fleet/'\nraw = 'x'", "streams = { trips = 'fleet/x' }"),
+            ("prefix = 'fleet-'\nraw = 'x'", "streams = { trips = 'fleet-x' }"),
             ("", "raw = 'trips'"),
             ("endpoint = 'http://minio:9000'\nraw = 'x'", "endpoint = 'http://MINIO:9000/'\nanomalies = 'x'"),
         ] {

@@ -217,7 +217,7 @@ impl ConfiguredSink for InfluxTarget {
         if is_same_form || !(is_overwriting(self) || is_overwriting(theirs)) {
             return None;
         }
-        // Records of other streams have series of their own, which no setting changes.
+        // Records of other streams have series of their own, which neither measurement nor tags change.
         let has_readings = self.takes(RAW) && theirs.takes(RAW);
         (has_readings && self.place.is_same(&theirs.place)).then(|| Conflict {
             keys: &["same_time", "measurement", "tags", "url"],
