@@ -231,8 +231,8 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
             "file:5: sink[1].name = 'a': another [[sink]] has the same name",
         ),
         (
-            "[[sink]]\nname = 'a'\ntype = 'archive'\n[[sink]]\nname = 'b'\ntype = 'archive'",
-            "file:4: sink[1]: b writes its files to /var/lib/outrider/archive, as the sink a does; give each a folder of its own",
+            "[[sink]]\nname = 'a'\ntype = 'archive'\npath = '/p'\n[[sink]]\nname = 'b'\ntype = 'archive'\npath = '/p/'",
+            "file:8: sink[1].path = '/p/': b writes its files to /p/, as the sink a does; give each a folder of its own",
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'kinesis'\nregion = 'eu'",
@@ -512,7 +512,7 @@ fn a_body_has_its_own_keys_and_what_makes_no_sense_is_named() {
         described.ends_with("posted to https://a.b:8088 for Splunk, until its indexers acknowledge"),
         "{described}"
     );
-    assert!(splunk.sinks[0].sink.notes().is_empty());
+    assert!(splunk.sinks[0].sink.notes()[0].starts_with("until Splunk's indexers acknowledge"));
     let unacknowledged = right(&sink("body = \"splunk\"\ntoken = \"t\"\nacknowledge = false"));
     assert!(unacknowledged.sinks[0].sink.notes()[0].starts_with("acknowledge = false"));
     let firehose = right(&sink("body = \"firehose\"\ncompression = \"gzip\"\ncommon_attributes = { site = \"y\" }"));

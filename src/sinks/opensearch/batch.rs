@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::core::delivery::RetryReason;
     use crate::sinks::opensearch::index::IndexTemplate;
-    use crate::sinks::opensearch::shut::Shut;
+    use crate::sinks::opensearch::outcome::Shut;
 
     /// In the hour of all records.
     const NOW_MS: i64 = 6;

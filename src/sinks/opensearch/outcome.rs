@@ -3,7 +3,6 @@
 use serde::Deserialize;
 
 use super::items::{self, Created, ItemError};
-use super::shut::Shut;
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::sinks::http::outcome as http;
 
@@ -22,6 +21,14 @@ pub enum Verdict {
     Shut(Shut),
     /// It was waited for its index for long enough.
     GivenUp(String),
+}
+
+/// What is said of an index that is shut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shut {
+    pub said: String,
+    /// There is no such index, and it may not be made.
+    pub is_gone: bool,
 }
 
 /// What became of each of the documents with these ids, in their order, if the answer is about exactly these. `clean` takes out of a text

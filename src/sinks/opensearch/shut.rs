@@ -6,19 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::outcome::Verdict;
+use super::outcome::{Shut, Verdict};
 use crate::core::delivery::RetryReason;
 
 /// So long it is waited for indices of a time that is over, for all of them together: there may be one for each day of an outage.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
-
-/// What an index says that is shut.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shut {
-    pub said: String,
-    /// There is no such index, and it may not be made.
-    pub is_gone: bool,
-}
 
 /// How long has been waited for indices of a time that is over.
 #[derive(Debug, Default)]
