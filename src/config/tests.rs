@@ -114,7 +114,8 @@ fn every_kind_of_value_arrives() {
     assert_eq!(ingest.decode("devices/a/temp", b"12", 0, &mut readings), Decoded::Stored { readings: 1 }, "built in");
     let names: Vec<_> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!(names, ["files", "cloud"]);
-    assert_eq!(configuration.sinks[0].sink.folder(), Some(Path::new("/data/archive")));
+    let archive = crate::sinks::archive::sink::ArchiveSink::of(&configuration.sinks[0]);
+    assert_eq!(archive.map(|archive| &*archive.folder), Some(Path::new("/data/archive")));
     let any: &dyn std::any::Any = &*configuration.sinks[1].sink;
     let KinesisStreams { connection, delivery, targets, compression, .. } = any.downcast_ref().expect("Kinesis");
     assert_eq!(connection.region.as_deref(), Some("eu-central-1"));
@@ -231,8 +232,8 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
             "file:5: sink[1].name = 'a': another [[sink]] has the same name",
         ),
         (
-            "[[sink]]\nname = 'a'\ntype = 'archive'\n[[sink]]\nname = 'b'\ntype = 'archive'",
-            "file:4: sink[1]: another [[sink]] writes its files there",
+            "[[sink]]\nname = 'a'\ntype = 'archive'\npath = '/p'\n[[sink]]\nname = 'b'\ntype = 'archive'\npath = '/p/'",
+            "file:8: sink[1].path = '/p/': b writes its files to /p/, as the sink a does; give each a folder of its own",
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'kinesis'\nregion = 'eu'",

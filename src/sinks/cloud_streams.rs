@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise};
-use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds};
+use crate::keys::key::{Group, Key, count, key_of, milliseconds};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::format_size;
@@ -40,15 +40,6 @@ pub const fn batch_delay(group: Group, default: &'static str) -> Key {
 pub const fn requests_in_flight(group: Group) -> Key {
     let about = "Most requests in flight at one time, for each stream.";
     key_of(group, "requests_in_flight", count(1, 64), Literal("4"), about)
-}
-
-pub const fn connect_timeout(group: Group) -> Key {
-    key_of(group, "connect_timeout", seconds(1, 60), Literal("\"5s\""), "Time limit for connecting.")
-}
-
-pub const fn timeout(group: Group) -> Key {
-    let about = "Time limit for the response; after it the request is sent again.";
-    key_of(group, "timeout", seconds(1, 300), Literal("\"10s\""), about)
 }
 
 pub fn connection(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> AwsConnection {

@@ -73,8 +73,9 @@ pub trait ConfiguredSink: Any + fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// A folder that no other sink may write to.
-    fn folder(&self) -> Option<&Path> {
+    /// Why this sink and another one cannot both be: each would destroy what the other has stored, or keep it from its work. Asked of each sink that has a
+    /// section before this one's.
+    fn conflict(&self, _: &Neighbour<'_>, _: &Surroundings<'_>) -> Option<Conflict> {
         None
     }
 
@@ -83,6 +84,30 @@ pub trait ConfiguredSink: Any + fmt::Debug + Send + Sync {
     /// Tries whether it can be reached and would be let in, without sending it anything that it keeps. Takes as long as the time limits of its
     /// section say, at most.
     fn probe<'a>(&'a self, probing: &'a Probing) -> Probe<'a>;
+}
+
+/// Another sink of the configuration.
+#[derive(Clone, Copy)]
+pub struct Neighbour<'a> {
+    pub name: &'a str,
+    pub sink: &'a (dyn ConfiguredSink + 'static),
+}
+
+impl<'a> Neighbour<'a> {
+    /// As one of this kind.
+    pub fn of<Kind: ConfiguredSink>(&self) -> Option<&'a Kind> {
+        let sink: &dyn Any = self.sink;
+        sink.downcast_ref()
+    }
+}
+
+/// Why a sink cannot be beside another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Of these keys the first that the section has is to blame.
+    pub keys: &'static [&'static str],
+    /// Goes on behind the name of the sink, names the other one, and says what would be right.
+    pub text: String,
 }
 
 /// One `[[sink]]`.

@@ -5,6 +5,7 @@
 //!
 //! The archive writes files in the order of the store, needs no such machine, and reads the store by itself.
 
+mod address;
 mod ages;
 pub mod archive;
 pub mod aws;
@@ -28,9 +29,11 @@ mod nothing;
 pub mod opensearch;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod posting;
 pub mod probe;
 pub mod registry;
 pub mod resend;
+mod response;
 pub mod s3;
 pub mod scram;
 pub mod secret;

@@ -96,8 +96,6 @@ struct SinkState {
     request_bytes_max: usize,
 }
 
-/// So many lines may be given up without one that is accepted. Beyond that the lines are not to blame.
-const REFUSED_IN_A_ROW_MAX: u32 = 100;
 /// If nothing was accepted for so long, it is the sink that failed, and not the keys.
 const SINK_FAILS_US: u64 = 5_000_000;
 /// A request is never made smaller than this for having been too large.
@@ -109,13 +107,20 @@ impl SinkState {
         self.paused_until_us = until_us.max(self.asked_until_us);
     }
 
-    /// Whether a line that is refused by itself is to blame.
-    fn may_give_up(&self) -> bool {
-        self.refused_in_a_row < REFUSED_IN_A_ROW_MAX
+    /// The sink may ask for a pause of its own.
+    fn is_asked_for(&mut self, after_us: Option<u64>, now_us: u64) {
+        let asked_until_us = now_us.saturating_add(after_us.unwrap_or(0));
+        self.asked_until_us = self.asked_until_us.max(asked_until_us);
+        self.pause_until(self.paused_until_us);
     }
 }
 
 impl Delivery {
+    /// Whether a line that is refused by itself is to blame.
+    fn may_give_up(&self) -> bool {
+        self.sink.refused_in_a_row < self.settings.patience.refused_in_a_row_max
+    }
+
     /// Begins with the first line that `cursor` does not say is done with; `seed` makes the jitter of the pauses repeatable.
     pub fn new(settings: DeliverySettings, cursor: &CursorState, seed: u64) -> Self {
         let sink = SinkState { request_bytes_max: settings.request_bytes_max, ..SinkState::default() };

@@ -68,7 +68,7 @@ pub struct DeliverySettings {
     pub patience: Patience,
 }
 
-/// How long to pause after failures, and how often a cursor is saved: the same for all sinks.
+/// How long to pause after failures, how many refusals are believed, and how often a cursor is saved: mostly the same for all sinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// Most ranges of sequences beyond the cursor: those done with, and those held that may become such. At this bound no more lines are
@@ -98,6 +98,8 @@ pub struct Patience {
     pub halt_backoff_base_us: u64,
     /// Upper limit that the pauses of a halted sink double up to.
     pub halt_backoff_max_us: u64,
+    /// So many lines may be given up without one that is accepted. Beyond that the lines are not to blame.
+    pub refused_in_a_row_max: u32,
     /// Progress is saved at the latest so long after it was made.
     pub persist_interval_us: u64,
     /// Progress is saved sooner once so many sequences are done with, but at most ten times a second.
@@ -119,6 +121,7 @@ impl Default for Patience {
             probe_pause_us_max: 10_000_000,
             halt_backoff_base_us: 1_000_000,
             halt_backoff_max_us: 30_000_000,
+            refused_in_a_row_max: 100,
             persist_interval_us: 1_000_000,
             persist_sequences: 4_096,
         }
@@ -202,8 +205,8 @@ pub enum Outcome {
     Later {
         /// For people.
         reason: String,
-        /// How long the sink asks to be left alone, in microseconds. `None` leaves that to the usual pauses, and so does an outcome of one
-        /// record only.
+        /// How long the sink asks to be left alone, in microseconds: all of it, also if one record only has this outcome. `None` leaves that to
+        /// the usual pauses.
         after_us: Option<u64>,
     },
     /// Refused for good: sending it again would not change that.

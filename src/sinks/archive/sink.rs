@@ -17,7 +17,7 @@ use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB, approximate_size, format_duration};
 use crate::sinks::files::format::{FileFormat, compression_key, format_key};
-use crate::sinks::kind::{ConfiguredSink, SinkKind, SinkSettings, Surroundings};
+use crate::sinks::kind::{ConfiguredSink, Conflict, Neighbour, SinkKind, SinkSettings, Surroundings};
 use crate::sinks::probe::{Probe, Probing};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
@@ -104,8 +104,17 @@ impl ConfiguredSink for ArchiveSink {
         )
     }
 
-    fn folder(&self) -> Option<&Path> {
-        Some(&self.folder)
+    /// Each would remove what the other has not finished, and files of the other to keep within its own limits.
+    fn conflict(&self, other: &Neighbour<'_>, _: &Surroundings<'_>) -> Option<Conflict> {
+        let theirs = other.of::<ArchiveSink>()?;
+        (real(&self.folder) == real(&theirs.folder)).then(|| Conflict {
+            keys: &["path"],
+            text: format!(
+                "writes its files to {}, as the sink {} does; give each a folder of its own",
+                self.folder.display(),
+                other.name
+            ),
+        })
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
@@ -141,6 +150,11 @@ impl ConfiguredSink for ArchiveSink {
     fn probe<'a>(&'a self, probing: &'a Probing) -> Probe<'a> {
         Box::pin(async { vec![self.look(probing)] })
     }
+}
+
+/// A folder that is there may have several names.
+fn real(folder: &Path) -> PathBuf {
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
 impl ArchiveSink {

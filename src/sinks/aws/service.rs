@@ -17,7 +17,6 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::{DateTime, Format};
-use http_body_util::BodyExt;
 use sha2::{Digest as _, Sha256};
 
 use super::clock::{ServiceClock, epoch_seconds};
@@ -25,6 +24,7 @@ use super::{AwsConnection, credentials};
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::errors::with_causes;
 use crate::sinks::network;
+use crate::sinks::response::{self, End};
 
 /// Credentials that end within this time are not used any more: an upload may take a while.
 const RENEWED_BEFORE: Duration = Duration::from_secs(300);
@@ -87,8 +87,7 @@ pub struct Answer {
     /// The service's time less the time that the request was signed with.
     pub ahead_seconds: Option<i64>,
     pub body: Vec<u8>,
-    /// Whether it came to its end, and was not shortened.
-    pub is_whole: bool,
+    pub end: End,
     headers: Headers,
 }
 
@@ -185,7 +184,7 @@ impl Service {
         let head = Head { method: "POST", url: &url, headers: &headers, body_sha256: &body_sha256 };
         let exchange = self.exchange(&head, SdkBody::from(body), &session, answer_bytes_max);
         match tokio::time::timeout(self.request_timeout(), exchange).await {
-            Ok(Ok(answer)) if !answer.is_whole => Err(Outcome::Retry(RetryReason::Internal)),
+            Ok(Ok(answer)) if answer.end != End::Whole => Err(Outcome::Retry(RetryReason::Internal)),
             Ok(answered) => answered,
             Err(_) => Err(Outcome::Retry(RetryReason::TimedOut)),
         }
@@ -219,27 +218,12 @@ impl Service {
         // An upload may take minutes, which are no difference of clocks.
         let meant_at = signed_at + asked.elapsed();
         let there = answer.headers().get("date").and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
-        let mut body = Vec::new();
-        // A short response is read to its end, so that the connection can be used again.
-        let is_whole = loop {
-            match answer.body_mut().frame().await {
-                None => break true,
-                Some(Err(_)) => break false,
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        body.extend_from_slice(&data[..data.len().min(answer_bytes_max - body.len())]);
-                    }
-                    if body.len() == answer_bytes_max {
-                        break false;
-                    }
-                }
-            }
-        };
+        let (body, end) = response::read(answer.body_mut(), answer_bytes_max).await;
         Ok(Answer {
             status: answer.status().as_u16(),
             ahead_seconds: there.map(|there| there.secs() - epoch_seconds(meant_at)),
             body,
-            is_whole,
+            end,
             headers: std::mem::take(answer.headers_mut()),
         })
     }

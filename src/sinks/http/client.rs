@@ -5,14 +5,13 @@ use std::time::Duration;
 use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
-use http_body_util::BodyExt;
 use serde_json::Value;
 
 use super::outcome::{self, Answer};
 use super::target::HttpTarget;
 use crate::core::delivery::{Outcome, RetryReason};
-use crate::sinks::network;
 use crate::sinks::secret::{Secret, parts_of_url};
+use crate::sinks::{network, response};
 
 /// At most this much of a response body is looked at.
 const ANSWER_BYTES_MAX: usize = 2 << 10;
@@ -178,17 +177,7 @@ impl Client {
         let retry_after = response.headers().get("retry-after").map(str::to_owned);
         let date = response.headers().get("date").map(str::to_owned);
         let cookies = response.headers().get_all("set-cookie").map(str::to_owned).collect();
-        let mut text = Vec::new();
-        // A short response is read to its end, so that the connection can be reused.
-        while let Some(frame) = response.body_mut().frame().await {
-            let Ok(frame) = frame else { break };
-            if let Ok(data) = frame.into_data() {
-                text.extend_from_slice(&data[..data.len().min(bytes_max - text.len())]);
-            }
-            if text.len() == bytes_max {
-                break;
-            }
-        }
+        let (text, _) = response::read(response.body_mut(), bytes_max).await;
         Ok(Exchanged { answer: Answer { status, retry_after, date, text }, cookies })
     }
 }

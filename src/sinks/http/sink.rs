@@ -10,16 +10,17 @@ use super::client::Client;
 use super::forms::{self, Form};
 use super::target::{HttpTarget, Take};
 use super::{HttpSink, firehose, splunk};
-use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
+use crate::core::delivery::{DeliverySettings, Grouping};
 use crate::finding::Finding;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
-use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
+use crate::keys::key::{Group, Key, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
-use crate::keys::units::{GIB, KIB, MIB};
+use crate::keys::units::{KIB, MIB, format_size};
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::{self, Counted};
+use crate::sinks::posting;
 use crate::sinks::probe::{Probe, Probing, of_outcome};
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
@@ -32,6 +33,8 @@ const GROUP: Group = Group::SinkOf(NAME);
 
 /// Most records in one request.
 const REQUEST_RECORDS_MAX: usize = 500;
+/// Most bytes of a record, unless one of its lines is longer.
+const RECORD_BYTES: usize = 64 << 10;
 
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
@@ -76,18 +79,13 @@ const KEYS: &[Key] = &[
     key_of(GROUP, "routing_key", Kind::Text(Shape::Secret),
         Otherwise { meaning: "none; alert_format = \"pagerduty\" needs one", example: "\"0123456789abcdef0123456789abcdef\"" },
         "The integration key of a PagerDuty service; \"env:NAME\" takes it from an environment variable."),
-    key_of(GROUP, "batch_delay", milliseconds(0, 60_000), Literal("\"100ms\""),
-        "How long a stored record waits for others to share its request."),
+    posting::batch_delay(GROUP, "\"100ms\""),
     key_of(GROUP, "request_size_max", size(4 * KIB, 16 * MIB), Literal("\"1MiB\""),
         "The largest body, before it is encoded or compressed; a record that does not fit is kept as a dead letter."),
-    key_of(GROUP, "requests_in_flight", count(1, 64), Literal("2"),
-        "Most requests in flight at one time, for each stream."),
-    key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
-        "The most that is read from the store and not yet acknowledged, for each stream."),
-    key_of(GROUP, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
-        "Time limit for connecting."),
-    key_of(GROUP, "timeout", seconds(1, 300), Literal("\"10s\""),
-        "Time limit for the response; after it the request is sent again."),
+    posting::requests_in_flight(GROUP),
+    posting::held_size_max(GROUP, "\"2MiB\""),
+    posting::connect_timeout(GROUP),
+    posting::timeout(GROUP, "\"10s\""),
 ];
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
@@ -116,18 +114,9 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
     if is_all && !matches!(format, AlertFormat::Outrider) {
         section.blame("alert_format", "only alerts have another format; set take = \"alerts\"");
     }
-    let streams = section.texts_if_there("streams");
-    for name in streams.iter().flatten() {
-        surroundings.expect_stream(section, "streams", name);
-    }
-    match &streams {
-        Some(_) if !is_all => {
-            section.blame("streams", "alerts are in one stream; leave this away, or set take = \"all\"")
-        }
-        Some(streams) if streams.is_empty() => {
-            section.blame("streams", "names no stream; without this key, every stream is posted")
-        }
-        _ => {}
+    let streams = posting::streams(section, surroundings, "posted");
+    if streams.is_some() && !is_all {
+        section.blame("streams", "alerts are in one stream; leave this away, or set take = \"all\"");
     }
     let compression = section.choice("compression", &Compression::CHOICES).unwrap_or(Compression::None);
     let form = forms::read(section, &url, &headers, compression);
@@ -135,35 +124,34 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         section.blame("alert_format", "on-call tools know no such body; leave body away");
     }
     let take = if is_all { Take::All { streams } } else { Take::Alerts(format) };
-    let request_bytes_max = section.bytes("request_size_max");
-    // PagerDuty takes one event per request.
-    let is_single = matches!(take, Take::Alerts(AlertFormat::PagerDuty { .. }));
-    let delivery = DeliverySettings {
-        grouping: if is_single { Grouping::Single } else { Grouping::Lines },
-        partition: Partition::Device,
-        linger_us: section.duration("batch_delay").as_micros() as u64,
-        age_us_max: None,
-        record_bytes_soft: record_bytes_soft(&form, request_bytes_max),
-        record_bytes_max: match form {
-            Form::Firehose(_) => request_bytes_max.min(firehose::RECORD_BYTES_MAX),
-            Form::Plain(_) | Form::Splunk(_) => request_bytes_max,
-        },
-        request_records_max: if is_single { 1 } else { REQUEST_RECORDS_MAX },
-        request_bytes_max,
-        requests_in_flight_max: section.count("requests_in_flight"),
-        held_bytes_max: section.bytes("held_size_max"),
-        patience: Patience::default(),
-    };
+    let delivery = posting::delivery(section, REQUEST_RECORDS_MAX, RECORD_BYTES);
     Arc::new(HttpTarget {
         url: Secret(url),
         headers,
+        delivery: delivery_of(&form, &take, delivery),
         form,
         compression,
         take,
         connect_timeout: section.duration("connect_timeout"),
         request_timeout: section.duration("timeout"),
-        delivery,
     })
+}
+
+/// As the form of the body wants it.
+fn delivery_of(form: &Form, take: &Take, delivery: DeliverySettings) -> DeliverySettings {
+    let request_bytes_max = delivery.request_bytes_max;
+    // PagerDuty takes one event per request.
+    let is_single = matches!(take, Take::Alerts(AlertFormat::PagerDuty { .. }));
+    DeliverySettings {
+        grouping: if is_single { Grouping::Single } else { Grouping::Lines },
+        record_bytes_soft: record_bytes_soft(form, request_bytes_max),
+        record_bytes_max: match form {
+            Form::Firehose(_) => request_bytes_max.min(firehose::RECORD_BYTES_MAX),
+            Form::Plain(_) | Form::Splunk(_) => request_bytes_max,
+        },
+        request_records_max: if is_single { 1 } else { delivery.request_records_max },
+        ..delivery
+    }
 }
 
 /// One record of a device is under way at a time. With acknowledgements it is for as long as one takes, so records are large there: what a device
@@ -171,11 +159,23 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
 fn record_bytes_soft(form: &Form, request_bytes_max: usize) -> usize {
     match form {
         Form::Splunk(form) if form.acknowledged_within.is_some() => request_bytes_max / 2,
-        Form::Plain(_) | Form::Firehose(_) | Form::Splunk(_) => (64 << 10).min(request_bytes_max),
+        Form::Plain(_) | Form::Firehose(_) | Form::Splunk(_) => RECORD_BYTES.min(request_bytes_max),
     }
 }
 
 const UNACKNOWLEDGED: &str = "acknowledge = false: what Splunk's collector has received counts as delivered, although it is in memory only until an indexer has written it";
+
+/// How much gets through where each record waits for its acknowledgement.
+fn throughput(delivery: &DeliverySettings) -> String {
+    let in_flight = delivery.requests_in_flight_max as u64 * delivery.request_bytes_max as u64;
+    let of_stream = in_flight.min(delivery.held_bytes_max as u64);
+    format!(
+        "until Splunk's indexers acknowledge what was posted, which takes seconds to minutes, nothing more goes out than {} of a device and {} of a stream; where more comes than \
+         that, raise request_size_max, requests_in_flight and held_size_max. Alerts wait like all else",
+        format_size(delivery.record_bytes_soft as u64),
+        format_size(of_stream)
+    )
+}
 
 /// With the headers of its protocol that are secret.
 fn client(target: &HttpTarget, connector: SharedHttpConnector) -> Client {
@@ -215,7 +215,8 @@ impl ConfiguredSink for HttpTarget {
     fn notes(&self) -> Vec<String> {
         match &self.form {
             Form::Splunk(form) if form.acknowledged_within.is_none() => vec![UNACKNOWLEDGED.to_owned()],
-            _ => Vec::new(),
+            Form::Splunk(_) => vec![throughput(&self.delivery)],
+            Form::Plain(_) | Form::Firehose(_) => Vec::new(),
         }
     }
 
@@ -262,11 +263,14 @@ impl ConfiguredSink for HttpTarget {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Duration;
 
     use super::super::body::Framing;
     use super::super::forms::SplunkForm;
     use super::*;
+    use crate::config::host::Host;
+    use crate::config::{Configuration, Sources};
 
     #[test]
     fn records_that_wait_for_acknowledgements_are_large() {
@@ -290,5 +294,27 @@ mod tests {
         ] {
             assert_eq!(record_bytes_soft(form, request), expected, "{form:?} {request}");
         }
+    }
+
+    #[test]
+    fn what_may_surprise_about_splunk_is_noted() {
+        let notes = |keys: &str| {
+            let text = format!(
+                "store.path = '/s'\n[[sink]]\nname = 'x'\ntype = 'http'\nurl = 'https://splunk:8088'\n{keys}\n"
+            );
+            let read = Configuration::parse(Path::new("f"), &text, &Sources::default(), &Host::read());
+            read.expect("right").sinks.remove(0).sink.notes()
+        };
+        const SPLUNK: &str = "body = 'splunk'\ntoken = 't'\n";
+        for (keys, device, stream) in [
+            ("", "512KiB of a device", "2MiB of a stream"),
+            ("requests_in_flight = 8\nheld_size_max = '16MiB'\n", "512KiB of a device", "8MiB of a stream"),
+            ("requests_in_flight = 8\nheld_size_max = '4MiB'\n", "512KiB of a device", "4MiB of a stream"),
+        ] {
+            let said = notes(&format!("{SPLUNK}{keys}"));
+            assert!(said.len() == 1 && said[0].contains(device) && said[0].contains(stream), "{said:?}");
+        }
+        assert_eq!(notes(&format!("{SPLUNK}acknowledge = false\n")), [UNACKNOWLEDGED]);
+        assert_eq!(notes(""), Vec::<String>::new());
     }
 }

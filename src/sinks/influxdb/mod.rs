@@ -9,6 +9,7 @@
 mod answer;
 mod line;
 mod points;
+mod refusals;
 mod server;
 mod sieve;
 pub mod sink;
@@ -16,8 +17,11 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+
 use answer::Verdict;
 use points::{Form, Points};
+use refusals::Refusals;
 use sieve::{Fate, Sieve};
 use target::InfluxTarget;
 
@@ -38,6 +42,7 @@ pub struct InfluxSink {
     path: String,
     form: Form,
     compression: Compression,
+    refusals: RefCell<Refusals>,
 }
 
 impl InfluxSink {
@@ -47,6 +52,7 @@ impl InfluxSink {
             path: target.place.write_path(),
             form: target.form.clone(),
             compression: target.compression,
+            refusals: RefCell::default(),
         }
     }
 
@@ -82,7 +88,10 @@ impl Sink for InfluxSink {
             sieve.note(group, verdict);
         }
         let (fates, stopped) = sieve.end();
-        reply(&points, &fates, stopped)
+        let is_any_stored = fates.contains(&Fate::Stored);
+        let is_one_line = |record: &OutgoingRecord| record.data.split_inclusive(|byte| *byte == b'\n').count() == 1;
+        let lines_alone: Vec<bool> = records.iter().map(is_one_line).collect();
+        self.refusals.borrow_mut().judge(reply(&points, &fates, stopped), is_any_stored, &lines_alone)
     }
 }
 
@@ -91,6 +100,7 @@ impl Sink for InfluxSink {
 struct Tally<'a> {
     stored: usize,
     unknown: usize,
+    too_old: Option<&'a str>,
     refused: Option<&'a str>,
 }
 
@@ -109,18 +119,19 @@ fn reply(points: &Points, fates: &[Fate], stopped: Option<Outcome>) -> Reply {
         let tally = &mut tallies[point.record];
         match fate {
             Fate::Stored => tally.stored += 1,
+            Fate::TooOld(said) => tally.too_old = Some(said),
             Fate::Refused(said) => tally.refused = Some(said),
             Fate::Unknown => tally.unknown += 1,
         }
     }
     let outcome = |(tally, passed_over): (&Tally<'_>, &u64)| match tally {
-        Tally { refused: None, unknown: 0, .. } => Outcome::Accepted { shard: None },
-        Tally { refused: None, .. } => rest.clone(),
-        Tally { refused: Some(said), stored: 0, unknown: 0 } if *passed_over == 0 => {
+        Tally { refused: None, too_old: None, unknown: 0, .. } => Outcome::Accepted { shard: None },
+        Tally { refused: None, too_old: None, .. } => rest.clone(),
+        Tally { refused: None, too_old: Some(said), stored: 0, unknown: 0 } if *passed_over == 0 => {
             Outcome::RejectLines((*said).to_owned())
         }
         // It is halved, so that in the end only what is refused is given up.
-        Tally { refused: Some(said), .. } => Outcome::Reject((*said).to_owned()),
+        Tally { refused: Some(said), .. } | Tally { too_old: Some(said), .. } => Outcome::Reject((*said).to_owned()),
     };
     let outcomes: Vec<Outcome> = tallies.iter().zip(&points.passed_over).map(outcome).collect();
     let is_accepted = |outcome: &Outcome| matches!(outcome, Outcome::Accepted { .. });

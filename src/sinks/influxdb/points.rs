@@ -72,7 +72,7 @@ pub enum Precision {
 }
 
 /// Which form records get.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Form {
     pub measurement: Measurement,
     /// Attributes that become tags.

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::sinks::address;
 use crate::sinks::secret::Secret;
 
 /// Which server it is.
@@ -120,6 +121,15 @@ impl Place {
             }
             _ => (Harmless::WriteNothing, self.write_path()),
         }
+    }
+
+    /// Whether points of both are in one place, as far as the names say so.
+    pub fn is_same(&self, other: &Place) -> bool {
+        let names = |place: &Place| {
+            let Place { database, retention_policy, org, bucket, .. } = place.clone();
+            [database, retention_policy, org, bucket]
+        };
+        self.server == other.server && address::is_same_url(&self.url, &other.url) && names(self) == names(other)
     }
 
     /// Whether it is InfluxData's own service.

@@ -11,6 +11,9 @@ use crate::core::delivery::{Outcome, RetryReason};
 pub enum Fate {
     Unknown,
     Stored,
+    /// It is older than is kept.
+    TooOld(String),
+    /// For something else.
     Refused(String),
 }
 
@@ -67,7 +70,7 @@ impl Sieve {
                     self.refuse_up_to(self.times[group[0]], &said);
                 }
                 if group.len() == 1 || dropped.is_some_and(|dropped| dropped >= group.len()) {
-                    self.decide(&group, &Fate::Refused(said));
+                    self.decide(&group, &Fate::TooOld(said));
                     return;
                 }
                 group.sort_by_key(|point| self.times[*point]);
@@ -97,7 +100,7 @@ impl Sieve {
             group.retain(|point| {
                 let is_newer = times[*point] > time;
                 if !is_newer {
-                    fates[*point] = Fate::Refused(said.to_owned());
+                    fates[*point] = Fate::TooOld(said.to_owned());
                 }
                 is_newer
             });
@@ -156,7 +159,7 @@ mod tests {
         ) {
             let (fates, stored, requests) = sifted(&times, oldest, counts);
             for (point, time) in times.iter().enumerate() {
-                let expected = if *time < oldest { Fate::Refused("old".to_owned()) } else { Fate::Stored };
+                let expected = if *time < oldest { Fate::TooOld("old".to_owned()) } else { Fate::Stored };
                 prop_assert_eq!(&fates[point], &expected);
                 prop_assert_eq!(stored.contains(&point), *time >= oldest);
             }
@@ -201,8 +204,8 @@ mod tests {
             };
             sieve.note(group, verdict);
         }
-        let refused = |said: &str| Fate::Refused(said.to_owned());
-        assert_eq!(sieve.end(), (vec![refused("old"), Fate::Stored, Fate::Stored, refused("no")], None));
+        let (old, bad) = (Fate::TooOld("old".to_owned()), Fate::Refused("no".to_owned()));
+        assert_eq!(sieve.end(), (vec![old, Fate::Stored, Fate::Stored, bad], None));
     }
 
     #[test]

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use super::InfluxSink;
 use super::answer;
 use super::points::{Form, Measurement, Precision, TAKEN};
+use super::refusals::REFUSED_IN_A_ROW_MAX;
 use super::server::{Harmless, Login, Place, Server};
 use super::target::InfluxTarget;
-use crate::core::delivery::{DeliverySettings, Grouping, Outcome, Partition, Patience};
+use crate::core::delivery::{DeliverySettings, Outcome, Patience};
 use crate::finding::Finding;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
-use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
+use crate::keys::key::{Group, Key, key_of, milliseconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
-use crate::keys::units::{GIB, KIB, MIB};
+use crate::keys::units::{KIB, MIB};
 use crate::sinks::compression::Compression;
 use crate::sinks::http::client::Question;
-use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::kind::{ConfiguredSink, Conflict, Neighbour, SinkKind, Surroundings};
 use crate::sinks::network::{self, Counted};
+use crate::sinks::posting;
 use crate::sinks::probe::{Probe, Probing, of_outcome};
 use crate::sinks::secret::from_environment;
 use crate::sinks::start::{SinkThread, StartError, Starting};
@@ -31,7 +33,11 @@ const GROUP: Group = Group::SinkOf(NAME);
 
 /// Most records in one request; a record has lines of one device.
 const REQUEST_RECORDS_MAX: usize = 500;
+/// Most bytes of a record, unless one of its lines is longer.
+const RECORD_BYTES: usize = 64 << 10;
 const ANSWER_BYTES_MAX: usize = 2 << 10;
+/// The stream with the readings.
+const RAW: &str = "raw";
 
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
@@ -75,43 +81,21 @@ const KEYS: &[Key] = &[
         "How long a stored reading waits for others to share its request. Anomalies and alerts never wait longer than 2ms."),
     key_of(GROUP, "request_size_max", size(4 * KIB, 16 * MIB), Literal("\"1MiB\""),
         "The most that a request holds, as records in JSON, which are about twice as large as points before they are compressed."),
-    key_of(GROUP, "requests_in_flight", count(1, 64), Literal("2"),
-        "Most requests in flight at one time, for each stream."),
-    key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
-        "The most that is read from the store and not yet acknowledged, for each stream."),
-    key_of(GROUP, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
-        "Time limit for connecting."),
-    key_of(GROUP, "timeout", seconds(1, 300), Literal("\"10s\""),
-        "Time limit for the response; after it the request is sent again."),
+    posting::requests_in_flight(GROUP),
+    posting::held_size_max(GROUP, "\"2MiB\""),
+    posting::connect_timeout(GROUP),
+    posting::timeout(GROUP, "\"10s\""),
 ];
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
     let server = section.choice("server", &Server::CHOICES).unwrap_or(Server::Influx1);
     let place = place(section, server);
     let login = login(section, server);
-    let streams = section.texts_if_there("streams");
-    for name in streams.iter().flatten() {
-        surroundings.expect_stream(section, "streams", name);
-    }
-    if streams.as_ref().is_some_and(Vec::is_empty) {
-        section.blame("streams", "names no stream; without this key, every stream is written");
-    }
+    let streams = posting::streams(section, surroundings, "written");
     let form = form(section, server);
     let compressions = [("none", Compression::None), ("gzip", Compression::Gzip)];
-    let request_bytes_max = section.bytes("request_size_max");
-    let delivery = DeliverySettings {
-        grouping: Grouping::Lines,
-        partition: Partition::Device,
-        linger_us: section.duration("batch_delay").as_micros() as u64,
-        age_us_max: None,
-        record_bytes_soft: (64 << 10).min(request_bytes_max),
-        record_bytes_max: request_bytes_max,
-        request_records_max: REQUEST_RECORDS_MAX,
-        request_bytes_max,
-        requests_in_flight_max: section.count("requests_in_flight"),
-        held_bytes_max: section.bytes("held_size_max"),
-        patience: Patience::default(),
-    };
+    let delivery = posting::delivery(section, REQUEST_RECORDS_MAX, RECORD_BYTES);
+    let patience = Patience { refused_in_a_row_max: REFUSED_IN_A_ROW_MAX, ..delivery.patience };
     Arc::new(InfluxTarget {
         place,
         login,
@@ -120,7 +104,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         compression: section.choice("compression", &compressions).unwrap_or(Compression::None),
         connect_timeout: section.duration("connect_timeout"),
         request_timeout: section.duration("timeout"),
-        delivery,
+        delivery: DeliverySettings { patience, ..delivery },
     })
 }
 
@@ -223,6 +207,26 @@ impl ConfiguredSink for InfluxTarget {
             notes.push(format!("{} is not encrypted: whoever listens learns the login", self.place.url));
         }
         notes
+    }
+
+    /// A reading is the same point in two sections, unless its time is whole in one of them and not in the other, or two readings are one series in one of them.
+    fn conflict(&self, other: &Neighbour<'_>, _: &Surroundings<'_>) -> Option<Conflict> {
+        let theirs = other.of::<InfluxTarget>()?;
+        let is_overwriting = |target: &InfluxTarget| target.form.precision == Precision::WholeMilliseconds;
+        let is_same_form = self.form == theirs.form;
+        if is_same_form || !(is_overwriting(self) || is_overwriting(theirs)) {
+            return None;
+        }
+        // Records of other streams have series of their own, which neither measurement nor tags change.
+        let has_readings = self.takes(RAW) && theirs.takes(RAW);
+        (has_readings && self.place.is_same(&theirs.place)).then(|| Conflict {
+            keys: &["same_time", "measurement", "tags", "url"],
+            text: format!(
+                "writes readings to the place that the sink {} writes them to, by other settings, and with same_time = \"overwrite\" those of one would take the \
+                 place of the other's; let measurement, tags and same_time be the same in both, or let one of them have streams without {RAW}",
+                other.name
+            ),
+        })
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {

@@ -76,7 +76,7 @@ fn four() -> Points {
 
 #[test]
 fn a_record_is_done_with_when_all_of_its_points_are() {
-    let refused = || Fate::Refused("old".to_owned());
+    let refused = || Fate::TooOld("old".to_owned());
     let all = reply(&four(), &[Fate::Stored, Fate::Stored, Fate::Stored, Fate::Stored], None);
     assert_eq!((all.outcomes, all.passed_over), (vec![ACCEPTED; 4], 15));
     let later = Outcome::Later { reason: "busy".to_owned(), after_us: None };
@@ -87,6 +87,9 @@ fn a_record_is_done_with_when_all_of_its_points_are() {
     let whole = Points { passed_over: vec![0; 4], ..four() };
     let given_up = reply(&whole, &[refused(), refused(), Fate::Stored, Fate::Stored], None);
     assert_eq!(given_up.outcomes[0], Outcome::RejectLines("old".to_owned()));
+    // Of what is refused for something else it is counted how many lines there are.
+    let bad = reply(&whole, &[refused(), Fate::Refused("no".to_owned()), Fate::Stored, Fate::Stored], None);
+    assert_eq!(bad.outcomes[0], Outcome::Reject("no".to_owned()));
     // What is refused is found by halving its record.
     let halved = reply(&four(), &[refused(), Fate::Unknown, Fate::Stored, Fate::Stored], Some(later.clone()));
     assert_eq!(halved.outcomes[0], Outcome::Reject("old".to_owned()));

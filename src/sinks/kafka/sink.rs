@@ -25,6 +25,7 @@ use crate::sinks::cloud_streams as streams;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::links::SocketBytes;
+use crate::sinks::posting;
 use crate::sinks::probe::{Probe, Probing, of_outcome};
 use crate::sinks::scram::Hash;
 use crate::sinks::secret::{Secret, from_environment};
@@ -87,8 +88,8 @@ const KEYS: &[Key] = &[
         "The password; \"env:NAME\" takes it from an environment variable."),
     key_of(GROUP, "region", Kind::Text(Shape::Region), Otherwise { meaning: "AWS_REGION, else the AWS profile's", example: "\"eu-central-1\"" },
         "The AWS region of the brokers, for aws-msk-iam."),
-    streams::connect_timeout(GROUP),
-    streams::timeout(GROUP),
+    posting::connect_timeout(GROUP),
+    posting::timeout(GROUP, "\"10s\""),
 ];
 
 /// Sends to topics of Kafka.

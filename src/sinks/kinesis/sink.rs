@@ -19,6 +19,7 @@ use crate::sinks::cloud_streams as streams;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
+use crate::sinks::posting;
 use crate::sinks::probe::{Probe, Probing};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
@@ -61,8 +62,8 @@ const KEYS: &[Key] = &[
     streams::requests_in_flight(GROUP),
     key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
         "The most that is read from the store and not yet acknowledged by Kinesis, for each stream."),
-    streams::connect_timeout(GROUP),
-    streams::timeout(GROUP),
+    posting::connect_timeout(GROUP),
+    posting::timeout(GROUP, "\"10s\""),
 ];
 
 /// Sends to streams of Amazon Kinesis.

@@ -19,8 +19,10 @@ use crate::keys::key::{Group, Key, count, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB};
+use crate::sinks::address::is_same_host;
 use crate::sinks::cloud_streams;
-use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::kind::{ConfiguredSink, Conflict, Neighbour, SinkKind, Surroundings};
+use crate::sinks::posting;
 use crate::sinks::probe::{Probe, Probing, of_certificates, of_outcome};
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
@@ -122,13 +124,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
     if password.is_some() && username.is_none() && version < Version::V5 {
         section.blame("password", "needs username, too; only version 5 knows a password alone");
     }
-    let streams = section.texts_if_there("streams");
-    for name in streams.iter().flatten() {
-        surroundings.expect_stream(section, "streams", name);
-    }
-    if streams.as_ref().is_some_and(Vec::is_empty) {
-        section.blame("streams", "names no stream; without this key, every stream is published");
-    }
+    let streams = posting::streams(section, surroundings, "published");
     let (topic, template) = read_topic(section, &limits);
     let (broker, delivery) = (read_broker(section, surroundings.beside, endpoint), read_delivery(section, &limits));
     Arc::new(MqttBroker {
@@ -278,6 +274,21 @@ impl ConfiguredSink for MqttBroker {
             notes.push("AWS IoT Core says in MQTT 5 only why it ends a connection".to_owned());
         }
         notes
+    }
+
+    /// Two that a broker takes for one client end each other's connection for ever. Brokers may tell users apart.
+    fn conflict(&self, other: &Neighbour<'_>, _: &Surroundings<'_>) -> Option<Conflict> {
+        let theirs = other.of::<MqttBroker>()?;
+        let (ours, other_place) = (&self.broker.endpoint, &theirs.broker.endpoint);
+        let is_one_client = self.client_id == theirs.client_id && !self.client_id.contains("{sink}");
+        let is_same_broker = is_same_host(&ours.host, &other_place.host) && ours.port == other_place.port;
+        (is_one_client && is_same_broker && self.username == theirs.username).then(|| Conflict {
+            keys: &["client_id"],
+            text: format!(
+                "has the client_id {} at the broker {ours}, as the sink {} has, and a broker ends the connection of one when the other comes; put {{sink}} into it",
+                self.client_id, other.name
+            ),
+        })
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {

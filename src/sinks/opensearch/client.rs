@@ -7,7 +7,6 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http_body_util::BodyExt;
 use sha2::{Digest as _, Sha256};
 
 use super::outcome;
@@ -17,6 +16,7 @@ use crate::sinks::aws::errors::{self, Refusal};
 use crate::sinks::aws::service::{self, Head, Service, hex};
 use crate::sinks::http::outcome as http;
 use crate::sinks::network;
+use crate::sinks::response::{self, End};
 use crate::sinks::secret::Secret;
 
 /// How we show who we are, as the configuration says it.
@@ -67,15 +67,6 @@ pub struct Answer {
     pub end: End,
     /// What the code of a refusal by AWS means.
     of_aws: Option<Outcome>,
-}
-
-/// How an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Whole,
-    CutOff,
-    /// It is longer than was to be read.
-    TooLong,
 }
 
 const CANNOT: &str = "the request cannot be made: look at url and the login of the [[sink]]";
@@ -162,21 +153,7 @@ impl Client {
         let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name).map(str::to_owned);
         let (retry_after, date) = (header("retry-after"), header("date"));
-        let mut text = Vec::new();
-        let end = loop {
-            match response.body_mut().frame().await {
-                None => break End::Whole,
-                Some(Err(_)) => break End::CutOff,
-                Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else { continue };
-                    if data.len() > answer_bytes_max - text.len() {
-                        text.extend_from_slice(&data[..answer_bytes_max - text.len()]);
-                        break End::TooLong;
-                    }
-                    text.extend_from_slice(&data);
-                }
-            }
-        };
+        let (text, end) = response::read(response.body_mut(), answer_bytes_max).await;
         Ok(Answer { http: http::Answer { status, retry_after, date, text }, end, of_aws: None })
     }
 
@@ -191,11 +168,6 @@ impl Client {
         let head = Head { method, url: &url, headers: &headers, body_sha256: &body_sha256 };
         let mut answer = service.exchange(&head, SdkBody::from(body), &session, answer_bytes_max).await?;
         let of_aws = of_aws(&answer);
-        let end = match answer.is_whole {
-            true => End::Whole,
-            false if answer.body.len() >= answer_bytes_max => End::TooLong,
-            false => End::CutOff,
-        };
         let text = std::mem::take(&mut answer.body);
         let header = |name: &str| answer.header(name).map(str::to_owned);
         let (retry_after, date) = (header("retry-after"), header("date"));
@@ -204,7 +176,7 @@ impl Client {
             let outcome = of_aws.clone().unwrap_or_else(|| outcome::of_request(&http));
             service.heed(&outcome, answer.ahead_seconds).await;
         }
-        Ok(Answer { http, end, of_aws })
+        Ok(Answer { http, end: answer.end, of_aws })
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Document<'a> {
     /// Its identity as a text: `gateway.run.stream.position`.
     pub id: String,
     gateway: Cow<'a, str>,
-    received_at_ms: i64,
+    pub received_at_ms: i64,
     /// When what it tells of happened.
     happened_at_ms: i64,
     /// The record without its opening brace and its line feed.

@@ -175,6 +175,19 @@ impl IndexNames {
         }
     }
 
+    /// Whether the index of what was received then is of a time that is over: what is received now goes into a later one.
+    pub fn is_over(&self, received_at_ms: i64, now_ms: i64) -> bool {
+        let (then, now) = (clock::utc(received_at_ms), clock::utc(now_ms));
+        let is_another = |part: &Part| match part {
+            Part::Year => then.year() != now.year(),
+            Part::Month => then.month() != now.month(),
+            Part::Day => then.day() != now.day(),
+            Part::Hour => then.hour() != now.hour(),
+            Part::Text(_) | Part::Gateway | Part::Stream => false,
+        };
+        received_at_ms < now_ms && self.parts.iter().any(is_another)
+    }
+
     pub fn at(&self, gateway: &str, received_at_ms: i64) -> String {
         let mut name = String::new();
         self.write(&mut name, gateway, received_at_ms);
@@ -187,6 +200,7 @@ mod tests {
     use super::*;
 
     const AT_MS: i64 = 1_795_465_865_131;
+    const DAY_MS: i64 = 86_400_000;
 
     #[test]
     fn names_follow_from_gateway_stream_and_receipt() {
@@ -204,6 +218,26 @@ mod tests {
             ("a-0000.01.01".into(), "a-9999.12.31".into())
         );
         assert_eq!(by_day.at("g", -1), "a-1969.12.31");
+    }
+
+    #[test]
+    fn an_index_is_over_when_what_comes_now_goes_into_another() {
+        let is_over = |template: &str, then_ms, now_ms| {
+            IndexTemplate::parse(template).expect("right").names("raw").is_over(then_ms, now_ms)
+        };
+        let midnight_ms = AT_MS - AT_MS % DAY_MS;
+        for (template, later_ms, expected) in [
+            ("a-%Y.%m.%d", 0, false),
+            ("a-%Y.%m.%d", DAY_MS - 1, false),
+            ("a-%Y.%m.%d", DAY_MS, true),
+            ("a-%Y.%m", DAY_MS, false),
+            ("a-%Y.%m", 31 * DAY_MS, true),
+            ("a-%Y.%m.%d.%H", 3_600_000, true),
+            ("a-{gateway}-{stream}", 365 * DAY_MS, false),
+        ] {
+            assert_eq!(is_over(template, midnight_ms, midnight_ms + later_ms), expected, "{template} {later_ms}");
+        }
+        assert!(!is_over("a-%Y.%m.%d", midnight_ms + DAY_MS, midnight_ms), "the clock was set back");
     }
 
     #[test]

@@ -14,20 +14,24 @@ mod items;
 mod outcome;
 mod probe;
 mod refusals;
+mod shut;
 pub mod sink;
 mod target;
 
 use std::cell::RefCell;
+use std::time::Instant;
 
 use batch::{Batch, Known};
-use client::{Client, End, Question};
+use client::{Client, Question};
 use index::IndexNames;
 use outcome::Verdict;
 use target::OpenSearchCluster;
 
+use crate::clock;
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply};
 use crate::sinks::Sink;
 use crate::sinks::compression::Compression;
+use crate::sinks::response::End;
 
 /// Only what is read of the answer, which would name index, shards and numbers of each document besides.
 const PATH: &str = "/_bulk?filter_path=errors%2Citems.%2A._id%2Citems.%2A.status%2Citems.%2A.error.type%2Citems.%2A.error.reason%2C\
@@ -89,7 +93,7 @@ impl OpenSearchSink {
 impl Sink for OpenSearchSink {
     async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
         let count = records.len();
-        let mut batch = Batch::of(&records, &self.stream, &self.index, &self.known.borrow());
+        let mut batch = Batch::of(&records, &self.stream, &self.index, &self.known.borrow(), clock::now_ms());
         // The body owns the bytes now; the delivery keeps its own copy for a repeat.
         drop(records);
         let verdicts = match batch.ids.is_empty() {
@@ -99,6 +103,6 @@ impl Sink for OpenSearchSink {
                 Err(outcome) => return Reply::whole(outcome, count),
             },
         };
-        batch.reply(verdicts, &mut self.known.borrow_mut())
+        batch.reply(verdicts, &mut self.known.borrow_mut(), Instant::now())
     }
 }

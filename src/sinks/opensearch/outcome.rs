@@ -17,6 +17,18 @@ pub enum Verdict {
     Waits(RetryReason, String),
     /// Somebody has to mend something.
     Halted(String),
+    /// Its index takes nothing, for a reason of its own; whether that is waited for depends on the index.
+    Shut(Shut),
+    /// It was waited for its index for long enough.
+    GivenUp(String),
+}
+
+/// What is said of an index that is shut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shut {
+    pub said: String,
+    /// There is no such index, and it may not be made.
+    pub is_gone: bool,
 }
 
 /// What became of each of the documents with these ids, in their order, if the answer is about exactly these. `clean` takes out of a text
@@ -43,14 +55,17 @@ fn of_item(created: Created<'_>, clean: Clean<'_>) -> Verdict {
 fn of_error(status: u16, error: &ItemError, clean: Clean<'_>) -> Verdict {
     let said = said(status, error, clean);
     match (status, &*error.r#type) {
-        // Somebody has set the index or the cluster to be read only, which may be meant: records of other days go on.
+        // Somebody has set the index to be read only, or closed it, which may be meant: records of other days go on.
+        (403, "cluster_block_exception") if is_block_of_index(error) => Verdict::Shut(Shut { said, is_gone: false }),
+        (_, "index_closed_exception") => Verdict::Shut(Shut { said, is_gone: false }),
+        (404, "index_not_found_exception") => Verdict::Shut(Shut { said, is_gone: true }),
         (403, "cluster_block_exception") => {
             Verdict::Waits(RetryReason::Throttled, format!("{said} (to be lifted, or these records wait)"))
         }
         // The service has, because its disk is full, and lifts it by itself.
         (_, "cluster_block_exception" | "index_create_block_exception") => Verdict::Waits(RetryReason::Throttled, said),
-        // With 400, though no document is to blame: the index is closed, or there may be no more shards.
-        (_, "index_closed_exception" | "validation_exception") => Verdict::Waits(RetryReason::Internal, said),
+        // With 400, though no document is to blame: there may be no more shards.
+        (_, "validation_exception") => Verdict::Waits(RetryReason::Internal, said),
         (_, "invalid_index_name_exception") => Verdict::Halted(said),
         (400, _) if is_full_of_fields(error) => Verdict::Waits(RetryReason::Internal, said),
         (400 | 413 | 422, _) => Verdict::Rejected(said),
@@ -62,6 +77,13 @@ fn of_error(status: u16, error: &ItemError, clean: Clean<'_>) -> Verdict {
         (402..500, _) if status != 408 && status != 409 => Verdict::Halted(said),
         _ => Verdict::Waits(RetryReason::Internal, said),
     }
+}
+
+/// Somebody has set the index to be read only, or has closed it, and not the cluster, and not the cluster itself because its disk is full. Blocks have numbers and words, and
+/// words that are not recognised are waited for.
+fn is_block_of_index(error: &ItemError) -> bool {
+    let reason = error.reason.as_deref().unwrap_or_default();
+    reason.contains("/index ") && !reason.contains("/cluster ") && !reason.contains("/12/")
 }
 
 /// The index has as many fields as it may have, and this document would add one. Services tell this from a document that is wrong by
@@ -208,7 +230,6 @@ mod tests {
                 "Limit of total fields [9] has been exceeded while adding",
                 RetryReason::Internal,
             ),
-            (400, "index_closed_exception", "closed", RetryReason::Internal),
             (400, "validation_exception", "this action would add [2] total shards", RetryReason::Internal),
             (409, "never_heard_of", "x", RetryReason::Internal),
             (500, "never_heard_of", "x", RetryReason::Internal),
@@ -219,16 +240,33 @@ mod tests {
         for (status, kind) in [
             (403, "security_exception"),
             (401, "security_exception"),
-            (404, "index_not_found_exception"),
+            (404, "never_heard_of"),
             (400, "invalid_index_name_exception"),
             (405, "never_heard_of"),
         ] {
             let Verdict::Halted(said) = error(status, kind, "why") else { panic!("{kind}") };
             assert!(said.starts_with(&format!("{kind}: why")), "{said}");
         }
-        let blocked = error(403, "cluster_block_exception", "index [x] blocked by: [FORBIDDEN/8/index write (api)]");
-        let Verdict::Waits(RetryReason::Throttled, said) = blocked else { panic!("{blocked:?}") };
-        assert!(said.starts_with("cluster_block_exception: index [x] blocked by: [FORBIDDEN/8/index write"), "{said}");
+        for (status, kind, reason, is_gone) in [
+            (403, "cluster_block_exception", "index [x] blocked by: [FORBIDDEN/8/index write (api)];", false),
+            (403, "cluster_block_exception", "index [x] blocked by: [FORBIDDEN/5/index read-only (api)];", false),
+            (403, "cluster_block_exception", "index [x] blocked by: [FORBIDDEN/4/index closed];", false),
+            (400, "index_closed_exception", "closed", false),
+            (404, "index_not_found_exception", "no such index [x]", true),
+        ] {
+            assert_eq!(error(status, kind, reason), Verdict::Shut(Shut { said: format!("{kind}: {reason}"), is_gone }));
+        }
+        // The cluster, for whatever index, and one that is lifted by itself.
+        for reason in [
+            "blocked by: [FORBIDDEN/6/cluster read-only (api)];",
+            "index [x] blocked by: [FORBIDDEN/8/index write (api)];[FORBIDDEN/6/cluster read-only (api)];",
+            "index [x] blocked by: [FORBIDDEN/12/index read-only / allow delete (api)];",
+            "index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, index has read-only-allow-delete block];",
+            "words of a later version",
+        ] {
+            let blocked = error(403, "cluster_block_exception", reason);
+            assert!(matches!(blocked, Verdict::Waits(RetryReason::Throttled, _)), "{reason}: {blocked:?}");
+        }
     }
 
     /// Data streams of Elasticsearch answer so, and nobody would find the document where it was sent.

@@ -8,16 +8,16 @@ use super::client::Login;
 use super::index::IndexTemplate;
 use super::target::OpenSearchCluster;
 use super::{OpenSearchSink, probe};
-use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
-use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
+use crate::keys::key::{Group, Key, key_of, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
-use crate::keys::units::{GIB, KIB, MIB};
+use crate::keys::units::{KIB, MIB};
 use crate::sinks::aws::AwsConnection;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::{self, Counted};
+use crate::sinks::posting;
 use crate::sinks::probe::{Probe, Probing};
 use crate::sinks::secret::from_environment;
 use crate::sinks::start::{SinkThread, StartError, Starting};
@@ -59,18 +59,13 @@ const KEYS: &[Key] = &[
         "The CAs that the cluster's certificate is of. A relative path is beside this file; it is read anew for each connection."),
     key_of(GROUP, "compression", Kind::Choice(&["gzip", "none"]), Literal("\"gzip\""),
         "How bodies are compressed."),
-    key_of(GROUP, "batch_delay", milliseconds(0, 60_000), Literal("\"1s\""),
-        "How long a stored record waits for others to share its request."),
+    posting::batch_delay(GROUP, "\"1s\""),
     key_of(GROUP, "request_size_max", size(256 * KIB, 64 * MIB), Literal("\"5MiB\""),
         "The largest body, before it is compressed, with what is added to each record. Domains of AWS take 10MiB or 100MiB, by their size; others 100MB."),
-    key_of(GROUP, "requests_in_flight", count(1, 64), Literal("2"),
-        "Most requests in flight at one time, for each stream."),
-    key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"4MiB\""),
-        "The most that is read from the store and not yet acknowledged, for each stream."),
-    key_of(GROUP, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
-        "Time limit for connecting."),
-    key_of(GROUP, "timeout", seconds(1, 300), Literal("\"30s\""),
-        "Time limit for the response; after it the request is sent again."),
+    posting::requests_in_flight(GROUP),
+    posting::held_size_max(GROUP, "\"4MiB\""),
+    posting::connect_timeout(GROUP),
+    posting::timeout(GROUP, "\"30s\""),
 ];
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
@@ -86,27 +81,8 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         section.blame("index", problem);
         IndexTemplate::parse("outrider").expect("a name without places")
     });
-    let streams = section.texts_if_there("streams");
-    for name in streams.iter().flatten() {
-        surroundings.expect_stream(section, "streams", name);
-    }
-    if streams.as_ref().is_some_and(Vec::is_empty) {
-        section.blame("streams", "names no stream; without this key, every stream is sent");
-    }
-    let request_bytes_max = section.bytes("request_size_max");
-    let delivery = DeliverySettings {
-        grouping: Grouping::Lines,
-        partition: Partition::Device,
-        linger_us: section.duration("batch_delay").as_micros() as u64,
-        age_us_max: None,
-        record_bytes_soft: RECORD_BYTES,
-        record_bytes_max: request_bytes_max,
-        request_records_max: REQUEST_RECORDS_MAX,
-        request_bytes_max,
-        requests_in_flight_max: section.count("requests_in_flight"),
-        held_bytes_max: section.bytes("held_size_max"),
-        patience: Patience::default(),
-    };
+    let streams = posting::streams(section, surroundings, "sent");
+    let delivery = posting::delivery(section, REQUEST_RECORDS_MAX, RECORD_BYTES);
     Arc::new(OpenSearchCluster {
         login: read_login(section, surroundings, &url),
         ca: read_ca(section, surroundings, &url),
@@ -116,7 +92,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         compression: section.choice("compression", &COMPRESSIONS).unwrap_or(Compression::Gzip),
         connect_timeout: section.duration("connect_timeout"),
         request_timeout: section.duration("timeout"),
-        request_bytes_max,
+        request_bytes_max: delivery.request_bytes_max,
         delivery,
     })
 }

@@ -67,6 +67,8 @@ struct Session {
     look_period: Duration,
     /// What was said last of rows that wait, and when.
     said: Option<(String, Instant)>,
+    /// What the log was told of the table last.
+    warned: Vec<(String, &'static str)>,
 }
 
 /// A connection whose table is known.
@@ -79,7 +81,7 @@ struct Open {
 impl PostgresSink {
     /// Connects with the first request.
     pub fn new(access: Access, target: PostgresTarget) -> PostgresSink {
-        let session = Session { access, target, open: None, look_period: LOOK_PERIOD, said: None };
+        let session = Session { access, target, open: None, look_period: LOOK_PERIOD, said: None, warned: Vec::new() };
         PostgresSink { session: Mutex::new(session) }
     }
 }
@@ -95,6 +97,31 @@ pub struct Found {
     pub server: Server,
     pub table: Table,
     pub insertion: Insertion,
+}
+
+impl Found {
+    /// What may cost rows although the table takes them, each with what to do about it.
+    pub fn warnings(&self) -> Vec<(String, &'static str)> {
+        let Found { server, table, .. } = self;
+        let mut warnings = Vec::new();
+        if table.is_unlogged {
+            warnings
+                .push(("it is UNLOGGED, so a crash of the server empties it".to_owned(), "ALTER TABLE ... SET LOGGED"));
+        }
+        if !server.is_synced {
+            warnings.push((
+                "the server has fsync = off, so a crash may lose what it has taken".to_owned(),
+                "set fsync = on in postgresql.conf",
+            ));
+        }
+        warnings.extend(table.triggers.iter().map(|trigger| {
+            let text = format!(
+                "its trigger {trigger} may change, move or leave out a row before it is inserted, and a repeat of it"
+            );
+            (text, "let the trigger be AFTER INSERT, or be sure that it returns the row to this table")
+        }));
+        warnings
+    }
 }
 
 /// Connects, and looks whether the table can take the records of a stream. Nothing is written.
@@ -169,8 +196,22 @@ impl Session {
             return Ok(false);
         }
         let (connection, found) = look(&self.access, &self.target.stream, &self.target.table).await?;
+        self.warn(&found);
         self.open = Some(Open { connection, insertion: found.insertion, looked_at: Instant::now() });
         Ok(true)
+    }
+
+    /// Tells the log what may cost rows, once and when it is another thing: nobody may have asked `doctor`.
+    fn warn(&mut self, found: &Found) {
+        let warnings = found.warnings();
+        if self.warned == warnings {
+            return;
+        }
+        let PostgresTarget { sink, stream, table, .. } = &self.target;
+        for (warning, remedy) in &warnings {
+            tracing::warn!(sink, stream = &**stream, table = %table, remedy, "{warning}");
+        }
+        self.warned = warnings;
     }
 
     /// Looks again. If rows are to be inserted in another way now, that is for another connection.
@@ -178,6 +219,7 @@ impl Session {
         let Some(mut open) = self.open.take() else { return Ok(false) };
         let PostgresTarget { stream, table, .. } = &self.target;
         let found = look_by(&mut open.connection, &self.access, stream, table).await?;
+        self.warn(&found);
         let is_same = found.insertion == open.insertion;
         if is_same {
             self.open = Some(Open { looked_at: Instant::now(), ..open });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::connection::{Access, Security};
 use super::table::TableName;
 use super::url::Place;
-use super::{Found, PostgresSink, PostgresTarget, look};
+use super::{PostgresSink, PostgresTarget, look};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::counter::many;
 use crate::finding::Finding;
@@ -18,8 +18,9 @@ use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::cloud_streams as streams;
-use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::kind::{ConfiguredSink, Conflict, Neighbour, SinkKind, Surroundings};
 use crate::sinks::links::SocketBytes;
+use crate::sinks::posting;
 use crate::sinks::probe::{Probe, Probing, of_outcome};
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
@@ -62,8 +63,8 @@ const KEYS: &[Key] = &[
         "The most lines that become rows by one statement; a longer line is kept as a dead letter."),
     key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"4MiB\""),
         "The most that is read from the store and not yet in the table, for each stream."),
-    streams::connect_timeout(GROUP),
-    streams::timeout(GROUP),
+    posting::connect_timeout(GROUP),
+    posting::timeout(GROUP, "\"10s\""),
 ];
 
 /// Inserts into tables of a database.
@@ -177,34 +178,19 @@ impl PostgresTables {
         }
     }
 
-    async fn probe_table(&self, access: &Access, stream: &str, table: &TableName) -> Finding {
+    async fn probe_table(&self, access: &Access, stream: &str, table: &TableName) -> Vec<Finding> {
         let asked = format!("{stream} to the table {table}");
-        let Found { server, table, insertion } = match look(access, stream, table).await {
+        let found = match look(access, stream, table).await {
             Ok((_, found)) => found,
-            Err(outcome) => return of_outcome(&asked, &outcome),
+            Err(outcome) => return vec![of_outcome(&asked, &outcome)],
         };
-        if table.is_unlogged {
-            return Finding::warning(
-                format!("{asked}: it is UNLOGGED, so a crash of the server empties it"),
-                "ALTER TABLE ... SET LOGGED",
-            );
+        let of_warning = |(text, remedy)| Finding::warning(format!("{asked}: {text}"), remedy);
+        let warnings: Vec<Finding> = found.warnings().into_iter().map(of_warning).collect();
+        if !warnings.is_empty() {
+            return warnings;
         }
-        if !server.is_synced {
-            return Finding::warning(
-                format!("{asked}: the server has fsync = off, so a crash may lose what it has taken"),
-                "set fsync = on in postgresql.conf",
-            );
-        }
-        if let Some(trigger) = table.triggers.first() {
-            return Finding::warning(
-                format!(
-                    "{asked}: its trigger {trigger} may change, move or leave out a row before it is inserted, and a repeat of it"
-                ),
-                "let the trigger be AFTER INSERT, or be sure that it returns the row to this table",
-            );
-        }
-        let columns = many(insertion.columns.len() as u64, "column");
-        Finding::well(format!("{asked}: PostgreSQL {} answers; {columns} will be filled", server.version))
+        let columns = many(found.insertion.columns.len() as u64, "column");
+        vec![Finding::well(format!("{asked}: PostgreSQL {} answers; {columns} will be filled", found.server.version))]
     }
 }
 
@@ -237,6 +223,31 @@ impl ConfiguredSink for PostgresTables {
         vec![note.to_owned()]
     }
 
+    /// Positions are counted in each stream, so records of two may have the same identity.
+    fn conflict(&self, other: &Neighbour<'_>, _: &Surroundings<'_>) -> Option<Conflict> {
+        let theirs = other.of::<PostgresTables>()?;
+        if !self.place.is_same_database(&theirs.place) {
+            return None;
+        }
+        let pairs = self.targets.iter().flat_map(|ours| theirs.targets.iter().map(move |theirs| (ours, theirs)));
+        let mut shared = pairs.filter(|((stream, table), (other, theirs))| stream != other && table.may_be(theirs));
+        let ((stream, table), (their_stream, their_table)) = shared.next()?;
+        let is_certain = table.schema == their_table.schema && table.schema.is_some();
+        let two = if is_certain { "" } else { "; if these are two tables, write SCHEMA.NAME in both sections" };
+        let text = format!(
+            "writes {stream} to the table {table} at {}, database {}, and the sink {} writes {their_stream} there ({their_table}): \
+             each stream counts its positions by itself, so rows of one would be taken for repeats of the other's, and be lost; \
+             give each stream a table of its own{two}",
+            self.place, self.place.database, other.name
+        );
+        let keys: &[&str] = match &**stream {
+            "raw" => &["raw", "streams"],
+            "anomalies" => &["anomalies", "streams"],
+            _ => &["streams"],
+        };
+        Some(Conflict { keys, text })
+    }
+
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
         let (settings, gateway) = (self.clone(), starting.gateway_id().to_owned());
         starting.forward(
@@ -263,7 +274,7 @@ impl ConfiguredSink for PostgresTables {
             };
             let access = self.access(&probing.gateway_id, None);
             for (stream, table) in &self.targets {
-                findings.push(self.probe_table(&access, stream, table).await);
+                findings.extend(self.probe_table(&access, stream, table).await);
             }
             findings
         })

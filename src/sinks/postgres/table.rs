@@ -157,6 +157,13 @@ pub struct Server {
     pub is_synced: bool,
 }
 
+/// What the type of a column is based on: a domain may be over another one, and each of them may forbid null.
+const BASE_TYPE: &str = "(WITH RECURSIVE under (oid, category, over, is_not_null) AS (\
+    SELECT t.oid, t.typcategory, t.typbasetype, t.typnotnull FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid \
+    UNION ALL SELECT t.oid, t.typcategory, t.typbasetype, under.is_not_null OR t.typnotnull \
+    FROM under JOIN pg_catalog.pg_type t ON t.oid = under.over) \
+    SELECT oid, category, is_not_null FROM under WHERE over = 0)";
+
 /// Sets up a session, and asks for server and table, in one message. `timeout_ms` is how long a statement may take.
 pub fn questions(table: &TableName, timeout_ms: u64) -> String {
     let class = format!("pg_catalog.to_regclass({})", literal(&table.quoted()));
@@ -166,11 +173,11 @@ pub fn questions(table: &TableName, timeout_ms: u64) -> String {
          SELECT pg_catalog.set_config('synchronous_commit', 'on', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'; \
          SELECT 'server', pg_catalog.current_setting('server_version'), pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('fsync'); \
          SELECT 'table', relkind, relpersistence FROM pg_catalog.pg_class WHERE oid = {class}; \
-         SELECT 'column', a.attname, COALESCE(NULLIF(t.typbasetype, 0), t.oid), t.typcategory, \
-         pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull OR t.typnotnull, \
+         SELECT 'column', a.attname, base.oid, base.category, \
+         pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull OR base.is_not_null, \
          a.atthasdef OR a.attidentity <> '', COALESCE(pg_catalog.to_jsonb(a)->>'attgenerated', '') <> '' OR a.attidentity = 'a', \
          pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'INSERT'), pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT') \
-         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+         FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL {BASE_TYPE} AS base \
          WHERE a.attrelid = {class} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum; \
          SELECT 'unique', i.indexrelid, a.attname FROM pg_catalog.pg_index i \
          CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, number) \

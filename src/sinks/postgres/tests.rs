@@ -293,3 +293,19 @@ async fn a_port_where_nobody_listens_is_named() {
     let reply = send(&sink(&server), &three()).await;
     assert!(matches!(&reply.outcomes[0], Outcome::Unreachable(text) if text.contains("127.0.0.1:")), "{reply:?}");
 }
+
+/// Somebody who never asks `doctor` reads it in the log: once, and when there is another one.
+#[tokio::test]
+async fn a_trigger_that_may_move_rows_is_told_when_the_gateway_connects() {
+    let server = Server::start().await;
+    let sink = sink(&server);
+    let warned = async || sink.session.lock().await.warned.iter().map(|(text, _)| text.clone()).collect::<Vec<_>>();
+    assert_eq!(send(&sink, &three()).await, Reply::whole(ACCEPTED, 3));
+    assert_eq!(warned().await, Vec::<String>::new());
+    server.state.lock().unwrap().triggers.push("redirects");
+    server.fail(Fault::CutWhenStored);
+    assert!(matches!(send(&sink, &three()).await.outcomes[0], Outcome::Unreachable(_)));
+    assert_eq!(send(&sink, &three()).await, Reply::whole(ACCEPTED, 3));
+    let said = warned().await;
+    assert!(said.len() == 1 && said[0].contains("its trigger redirects may change, move"), "{said:?}");
+}

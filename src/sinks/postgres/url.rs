@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use percent_encoding::percent_decode_str;
 
+use crate::sinks::address;
+
 const DEFAULT_PORT: u16 = 5432;
 
 /// Where a database is, and who comes.
@@ -48,6 +50,11 @@ impl Place {
             database => decoded(database).ok_or("has a database with a name that is no text")?,
         };
         Ok(Place { user, host, port, database })
+    }
+
+    /// Whether it is the same database, whoever comes, as far as the names say so.
+    pub fn is_same_database(&self, other: &Place) -> bool {
+        address::is_same_host(&self.host, &other.host) && self.port == other.port && self.database == other.database
     }
 
     /// Nobody can be between us and it.

@@ -10,17 +10,19 @@ use tokio::task::LocalSet;
 use super::UploaderParts;
 use super::building::BuildingSettings;
 use super::client::Client;
+use crate::core::identity::Stream;
 use crate::finding::Finding;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, format_duration, format_size};
+use crate::sinks::address;
 use crate::sinks::aws::AwsConnection;
 use crate::sinks::aws::probe::of_role_alias;
 use crate::sinks::cloud_streams as streams;
 use crate::sinks::files::format::{FileFormat, compression_key, format_key};
-use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::kind::{ConfiguredSink, Conflict, Neighbour, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
 use crate::sinks::probe::{Probe, Probing};
 use crate::sinks::start::{SinkThread, StartError, Starting};
@@ -111,6 +113,16 @@ fn targets(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Option
 }
 
 impl S3Bucket {
+    /// As far as the names say so. Without an endpoint it is that of the environment, for both.
+    fn is_same_bucket(&self, other: &S3Bucket) -> bool {
+        let is_same_place = match (&self.connection.endpoint, &other.connection.endpoint) {
+            (Some(ours), Some(theirs)) => address::is_same_url(ours, theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        is_same_place && self.bucket == other.bucket
+    }
+
     fn target(&self, stream: &str) -> Option<String> {
         match &self.targets {
             Some(targets) => targets.get(stream).cloned(),
@@ -144,6 +156,30 @@ impl ConfiguredSink for S3Bucket {
 
     fn notes(&self) -> Vec<String> {
         self.connection.notes()
+    }
+
+    /// An object is named by gateway, run and position of its first record, and positions are counted in each stream: one stream would take an object of the other
+    /// for its own, and go on behind it. Of one stream that is right.
+    fn conflict(&self, other: &Neighbour<'_>, surroundings: &Surroundings<'_>) -> Option<Conflict> {
+        let theirs = other.of::<S3Bucket>()?;
+        if !self.is_same_bucket(theirs) {
+            return None;
+        }
+        let built_in = Stream::BUILT_IN.map(|(_, name)| name);
+        let known = || built_in.into_iter().chain(surroundings.streams.iter().map(|stream| &*stream.name));
+        let folder = |bucket: &S3Bucket, stream: &str| Some(format!("{}{}", bucket.prefix, bucket.target(stream)?));
+        let pairs = known().flat_map(|ours| known().map(move |theirs| (ours, theirs)));
+        let mut shared = pairs.filter(|(ours, their_stream)| {
+            ours != their_stream && folder(self, ours).is_some_and(|ours| folder(theirs, their_stream) == Some(ours))
+        });
+        let (stream, their_stream) = shared.next()?;
+        let folder = folder(self, stream).unwrap_or_default();
+        let text = format!(
+            "stores objects of {stream} as {folder} in the bucket {}, and the sink {} stores those of {their_stream} there: objects of two streams may have one name, \
+             and then records of one would be lost; give each stream a name of its own in the bucket, or the sinks different prefixes",
+            self.bucket, other.name
+        );
+        Some(Conflict { keys: &["prefix", "streams", "raw", "anomalies"], text })
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {

@@ -252,6 +252,20 @@ class Postgres(unittest.TestCase):
         self.database.sql(f"ALTER TABLE {self.schema}.readings ADD COLUMN device text")
         self.assertEqual(gateway.ledger(SINK)["delivered"], 1)
 
+    def test_a_domain_over_a_domain_fits_and_a_trigger_is_told_in_the_log(self) -> None:
+        self.database.sql(
+            f"CREATE DOMAIN {self.schema}.name AS varchar(40); CREATE DOMAIN {self.schema}.metric AS {self.schema}.name NOT NULL; "
+            f"ALTER TABLE {self.schema}.readings ALTER COLUMN metric TYPE {self.schema}.metric; "
+            f"CREATE FUNCTION {self.schema}.pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
+            f"CREATE TRIGGER redirects BEFORE INSERT ON {self.schema}.readings FOR EACH ROW EXECUTE FUNCTION {self.schema}.pass()"
+        )
+        gateway = self.gateway()
+        publish(gateway.address, [("devices/a/t", b"1.5")])
+        self.assertEqual(gateway.ledger(SINK)["delivered"], 1)
+        self.assertEqual(self.database.sql(f"SELECT metric FROM {self.schema}.readings"), [("t",)])
+        wait_for("the log to tell of it", lambda: "trigger redirects may change" in gateway.log())
+        self.assertIn("trigger redirects may change", self.command(gateway, "doctor").stdout)
+
     def test_logins_and_certificates(self) -> None:
         self.make_certificates()
         self.database.configure("ssl = on", f"ssl_cert_file = '{self.database.folder}/localhost.pem'", f"ssl_key_file = '{self.database.folder}/localhost.key'")

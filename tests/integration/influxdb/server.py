@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 lock = threading.Lock()
 points, seen, faults = {}, [], []
-# Points before this are too old; those of this device are of another type.
-limits = {"oldest_ms": None, "body_max": None}
+# Points before this are too old; those of this device are of another type, until that is mended.
+limits = {"oldest_ms": None, "body_max": None, "mended": None}
 POISONED = "poisoned"
 TOKENS = {"/write": None, "/api/v2/write": "Token t0k3n-of-ours", "/api/v3/write_lp": "Bearer t0k3n-of-ours"}
 PRECISIONS = {"ns": 1, "nanosecond": 1, "ms": 1_000_000}
@@ -55,7 +55,7 @@ def refusal(line, precision):
         point = parsed(line, precision)
     except BadLine as error:
         return str(error), None
-    if point["tags"].get("device") == POISONED:
+    if point["tags"].get("device") == POISONED and not limits["mended"]:
         return 'field type conflict: input field "value" is type float, already exists as type integer', None
     if limits["oldest_ms"] is not None and point["time"] < limits["oldest_ms"] * 1_000_000:
         return "old", None

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::super::pacing::{self, UNKNOWN_SHARD};
 use super::super::queue::{KeyState, RECORD_OVERHEAD_BYTES, RUN_BYTES, Record};
 use super::super::{Outcome, Refused, Reply, RequestId, RetryReason, Scope};
-use super::{Delivery, InFlight, PARTITION_KEY_BYTES_MAX, REFUSED_IN_A_ROW_MAX, REQUEST_BYTES_MIN, SINK_FAILS_US};
+use super::{Delivery, InFlight, PARTITION_KEY_BYTES_MAX, REQUEST_BYTES_MIN, SINK_FAILS_US};
 
 /// Pauses of keys end together within so many microseconds, so that they share a request.
 const PAUSE_GRAIN_US: u64 = 2_000;
@@ -37,9 +37,7 @@ impl Delivery {
                 Some(Outcome::Later { reason, after_us }) => {
                     self.status.records_retried += flight.keys.len() as u64;
                     self.pause_sink(flight.epoch, RetryReason::Internal, now_us);
-                    let asked_until_us = now_us.saturating_add(after_us.unwrap_or(0));
-                    self.sink.asked_until_us = self.sink.asked_until_us.max(asked_until_us);
-                    self.sink.pause_until(self.sink.paused_until_us);
+                    self.sink.is_asked_for(after_us, now_us);
                     self.status.failing = Some(reason);
                     self.take_back(flight);
                 }
@@ -70,7 +68,10 @@ impl Delivery {
                 Outcome::Accepted { shard } => self.accepted(index, shard.as_deref(), now_us),
                 Outcome::Retry(reason) => self.pause_key(index, reason, now_us),
                 Outcome::Unreachable(_) => self.pause_key(index, RetryReason::Connection, now_us),
-                Outcome::Later { .. } => self.pause_key(index, RetryReason::Throttled, now_us),
+                Outcome::Later { after_us, .. } => {
+                    self.sink.is_asked_for(after_us, now_us);
+                    self.pause_key(index, RetryReason::Throttled, now_us);
+                }
                 Outcome::Reject(reason) | Outcome::TooLarge(reason) => match self.split(index) {
                     true => self.make_ready(index),
                     false => self.refuse(index, &reason, now_us),
@@ -276,7 +277,7 @@ impl Delivery {
             self.suspects.push_front(keys);
         } else if keys.iter().any(|index| self.split(*index)) {
             self.suspects.push_front(keys);
-        } else if self.sink.may_give_up() {
+        } else if self.may_give_up() {
             self.sink.refused_in_a_row += 1;
             keys.into_iter().for_each(|index| self.refuse(index, &reason, now_us));
             self.sink_works();
@@ -284,7 +285,8 @@ impl Delivery {
             self.suspects.push_back(keys);
             let only_single = self.suspects.iter().all(|keys| keys.len() == 1);
             if only_single && !self.has_others() {
-                let text = format!("{reason} ({REFUSED_IN_A_ROW_MAX} in a row, so it is not the fault of one)");
+                let count = self.sink.refused_in_a_row;
+                let text = format!("{reason} ({count} in a row, so it is not the fault of one)");
                 self.halt(flight.epoch, text, now_us);
             }
         }

@@ -52,7 +52,7 @@ impl Delivery {
     /// Whether a suspected group may be sent, which it is alone. After many refusals in a row all other records go first and are waited
     /// for: if one of them is accepted, the fault is in the suspected ones.
     pub(super) fn may_suspects_go(&self) -> bool {
-        self.sink.may_give_up() || !self.has_others()
+        self.may_give_up() || !self.has_others()
     }
 
     /// Something that is not suspected may be sent, or is on its way.

@@ -111,7 +111,14 @@ proptest! {
 /// What is refused whatever it is, is refused for another reason than that which is said.
 #[test]
 fn refusals_without_end_halt_the_sink_and_the_rest_is_kept() {
-    let mut delivery = new(settings());
+    for refused_in_a_row_max in [10, 100] {
+        refusals_without_end(refused_in_a_row_max);
+    }
+}
+
+fn refusals_without_end(refused_in_a_row_max: u32) {
+    let patience = Patience { refused_in_a_row_max, ..Patience::default() };
+    let mut delivery = new(DeliverySettings { patience, ..settings() });
     (0..500).for_each(|number| offer(&mut delivery, &format!("d{}", number % 250), 0));
     let mut now_us = 0;
     let mut sent = VecDeque::new();
@@ -125,9 +132,10 @@ fn refusals_without_end_halt_the_sink_and_the_rest_is_kept() {
         let outcome = Outcome::Reject("the name is wrong".to_owned());
         sent.extend(answer_all(&mut delivery, &request, outcome, now_us).send);
     }
-    assert!(delivery.status().halted.is_some_and(|halted| halted.starts_with("the name is wrong (100 in a row")));
+    let said = format!("the name is wrong ({refused_in_a_row_max} in a row");
+    assert!(delivery.status().halted.is_some_and(|halted| halted.starts_with(&said)));
     // Somebody mends it.
     assert_eq!(run(&mut delivery, now_us, |_| accepted("0")).1, []);
-    assert_eq!(delivery.status().records_rejected, 100);
+    assert_eq!(delivery.status().records_rejected, u64::from(refused_in_a_row_max));
     assert_eq!((delivery.status().halted, delivery.save(now_us).expect("done").state), (None, CursorState::at(500)));
 }

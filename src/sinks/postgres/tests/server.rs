@@ -48,6 +48,8 @@ pub struct State {
     pub refused: BTreeMap<&'static str, &'static str>,
     /// Columns that somebody has added: as the catalog has them, and whether they are NOT NULL.
     pub added: Vec<(Column, bool)>,
+    /// Of those that come before a row.
+    pub triggers: Vec<&'static str>,
     /// An answer to what is asked about the table that never ends.
     pub is_endless: bool,
     pub connections: usize,
@@ -163,6 +165,7 @@ fn describe(out: &mut Vec<u8>, state: &State) {
         for name in ["gateway", "run", "position"] {
             row(out, &["unique", "1", name]);
         }
+        state.triggers.iter().for_each(|name| row(out, &["trigger", name]));
     }
     say(out, b'Z', b"I");
 }
