@@ -85,6 +85,9 @@ def ask(prometheus, path, **query):
     try:
         return json.loads(get(f"http://{prometheus}/api/v1/{path}?{urllib.parse.urlencode(query)}"))
     except urllib.error.HTTPError as error:
+        # As long as it starts it says so, in words.
+        if error.code == 503:
+            raise
         return json.loads(error.read())
 
 
