@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+PROGRAMS = Path(os.environ["OUTRIDER_BINARIES"])
 DEADLINE_S = 60
 
 CONFIG = """
@@ -85,6 +85,9 @@ def ask(prometheus, path, **query):
     try:
         return json.loads(get(f"http://{prometheus}/api/v1/{path}?{urllib.parse.urlencode(query)}"))
     except urllib.error.HTTPError as error:
+        # As long as it starts it says so, in words.
+        if error.code == 503:
+            raise
         return json.loads(error.read())
 
 
@@ -114,16 +117,16 @@ def main():
     with tempfile.TemporaryDirectory() as folder, open(Path(folder, "log"), "w+") as log:
         folder = Path(folder)
         (folder / "outrider.toml").write_text(CONFIG)
-        subprocess.run([TARGET / "outrider", "cert", "init", "certificates"], cwd=folder, check=True, stdout=log)
+        subprocess.run([PROGRAMS / "outrider", "cert", "init", "certificates"], cwd=folder, check=True, stdout=log)
         gateway = subprocess.Popen(
-            [TARGET / "outrider", "run", "--config", "outrider.toml"], cwd=folder, stdout=subprocess.PIPE, stderr=log
+            [PROGRAMS / "outrider", "run", "--config", "outrider.toml"], cwd=folder, stdout=subprocess.PIPE, stderr=log
         )
         started = [gateway]
         try:
             ready = json.loads(gateway.stdout.readline())
             admin = ready["admin"]
             subprocess.run(
-                [TARGET / "firmware-sim", "fleet", "--broker", ready["mqtt"], "--vehicles", "3", "--duration", "3s"],
+                [PROGRAMS / "firmware-sim", "fleet", "--broker", ready["mqtt"], "--vehicles", "3", "--duration", "3s"],
                 check=True,
                 stdout=log,
                 stderr=log,

@@ -24,7 +24,7 @@ class OpenSearch:
     def __init__(self, folder: Path) -> None:
         self._log = folder / "opensearch.log"
         self._home = folder / "opensearch"
-        shutil.copytree(Path(os.environ["SPARK_TESTS"]) / "opensearch", self._home)
+        shutil.copytree(os.environ["OPENSEARCH_INSTALLED"], self._home)
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         with (self._home / "config/opensearch.yml").open("a") as file:

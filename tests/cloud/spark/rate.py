@@ -1,7 +1,7 @@
 """What the job takes: prints readings a second, processor time and memory for a number of readings that wait in Kafka.
 
-tests/cloud/spark/setup has installed what it needs; then
-SPARK_TESTS=tests/.cache/spark KAFKA_JARS=tests/.cache/kafka/jars \
+tests/fetch tests/cloud/kafka/setup tests/cloud/opensearch/setup tests/cloud/spark/setup
+SPARK_TESTS=tests/.cache/spark KAFKA_JARS=tests/.cache/kafka/jars OPENSEARCH_INSTALLED=tests/.cache/opensearch/home \
 PYTHONPATH=tests/cloud:tests/cloud/kafka:tests/cloud/spark:cloud/spark tests/.cache/spark/venv/bin/python tests/cloud/spark/rate.py 1000000
 """
 

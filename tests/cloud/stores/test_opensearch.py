@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import tempfile
 import threading
 import unittest
@@ -10,12 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from opensearch import OpenSearch
 from programs import ROOT, Program, binary, run_fleet, wait_for
-
-# The server of the tests of cloud/spark is taken from where this says.
-os.environ["SPARK_TESTS"] = os.environ["STORES"]
-from opensearch import OpenSearch  # noqa: E402
-from publishing import publish  # noqa: E402
+from publishing import publish
 
 TEMPLATE = json.loads((ROOT / "config/opensearch/opensearch.json").read_text())
 STREAMS = ["raw", "anomalies", "trips"]
