@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Notify};
 
@@ -40,7 +41,8 @@ pub(super) struct Alone {
 
 /// A message that takes some of the room for kept ones.
 pub(super) struct Kept {
-    pub message: Message,
+    message: Message,
+    since: Instant,
     bytes: usize,
     all_bytes: Rc<Cell<usize>>,
 }
@@ -78,13 +80,33 @@ impl OnItsWay {
             return None;
         }
         self.kept_bytes.set(kept + bytes);
-        Some(Kept { message: message.clone(), bytes, all_bytes: Rc::clone(&self.kept_bytes) })
+        Some(Kept { message: message.clone(), since: Instant::now(), bytes, all_bytes: Rc::clone(&self.kept_bytes) })
     }
 
     /// It waits until it is due.
     pub fn put_back(&self, asked: Asked) {
         self.refused.borrow_mut().push_back(asked);
         self.refused_more.notify_one();
+    }
+}
+
+impl Kept {
+    /// As it is now.
+    ///
+    /// # Errors
+    ///
+    /// If it has expired.
+    pub fn message(&self) -> Result<Message, LeftOut> {
+        after(self.message.clone(), self.since.elapsed())
+    }
+}
+
+/// A message that has waited: its expiry goes on counting.
+fn after(message: Message, waited: Duration) -> Result<Message, LeftOut> {
+    let Some(expiry_s) = message.expiry_s else { return Ok(message) };
+    match u64::from(expiry_s).saturating_sub(waited.as_secs()) {
+        0 => Err(LeftOut::Expired),
+        left_s => Ok(Message { expiry_s: u32::try_from(left_s).ok(), ..message }),
     }
 }
 
@@ -113,6 +135,21 @@ pub(super) enum LeftOut {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_to_be_tried_again_expires() {
+        let with = |expiry_s| Message { expiry_s, ..Message::default() };
+        for (expiry_s, waited_s, expected) in [
+            (None, 1_000_000, Ok(None)),
+            (Some(60), 0, Ok(Some(60))),
+            (Some(60), 59, Ok(Some(1))),
+            (Some(60), 60, Err(LeftOut::Expired)),
+            (Some(u32::MAX), u64::from(u32::MAX) + 1, Err(LeftOut::Expired)),
+        ] {
+            let left = after(with(expiry_s), Duration::from_secs(waited_s)).map(|message| message.expiry_s);
+            assert_eq!(left, expected, "{expiry_s:?} {waited_s}");
+        }
+    }
 
     #[test]
     fn what_is_kept_is_bounded_in_bytes() {

@@ -207,9 +207,15 @@ impl Sending<'_> {
             }
             let asked = self.on_its_way.refused.borrow_mut().remove(at);
             let Some(asked) = asked else { continue };
-            let Some(message) = asked.kept.as_ref().map(|kept| kept.message.clone()) else { continue };
-            let _turn = self.on_its_way.turn.lock().await;
-            if let Err(over) = self.send_in_its_way(asked, &message, sent).await {
+            let Some(kept) = &asked.kept else { continue };
+            let tried = match kept.message() {
+                Ok(message) => {
+                    let _turn = self.on_its_way.turn.lock().await;
+                    self.send_in_its_way(asked, &message, sent).await
+                }
+                Err(why) => self.pass_over(asked.packet_id, &asked.topic, why).await,
+            };
+            if let Err(over) = tried {
                 return over;
             }
         }

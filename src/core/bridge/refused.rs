@@ -196,6 +196,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_before_its_time_is_no_attempt() {
+        let mut refused = RefusedMessages::default();
+        for now_ms in 0..2_000 {
+            assert_eq!(refused.refused(POISON, Reason::Other, now_ms), Fate::Later);
+            assert_eq!(refused.due_ms(POISON), Some(2_000));
+            refused.accepted(now_ms + 100);
+        }
+        assert_eq!(refused.refused(POISON, Reason::Other, 2_000), Fate::Later);
+        assert_eq!(refused.due_ms(POISON), Some(32_000));
+    }
+
+    #[test]
     fn while_nothing_is_taken_little_is_sent() {
         let mut refused = RefusedMessages::default();
         let (mut now_ms, mut pauses) = (0, Vec::new());
