@@ -110,23 +110,21 @@ impl Sending<'_> {
             Ok(message) => message,
             Err(why) => return self.pass_over(packet_id, publish.topic, why).await,
         };
-        let mut asked = self.on_its_way.ask(packet_id, &message);
+        let asked = self.on_its_way.ask(packet_id, &message);
         if asked.digest.is_some_and(|digest| self.is_early(digest)) && asked.kept.is_some() {
             self.on_its_way.put_back(asked);
             return Ok(());
         }
+        let _turn = self.on_its_way.turn.lock().await;
         self.wait_for_pause().await;
         let (is_careful, is_suspect) = {
             let blame = self.judgement.blame.borrow();
             (blame.is_careful(), asked.digest.is_some_and(|digest| blame.suspects(digest)))
         };
         if is_careful && is_suspect && self.on_its_way.aside.borrow().len() < ASIDE_MAX {
-            // Of these there are few, whatever they weigh.
-            asked.kept = None;
             self.on_its_way.aside.borrow_mut().push_back((asked, message));
             return Ok(());
         }
-        let _turn = self.on_its_way.turn.lock().await;
         if is_careful && asked.digest.is_some() {
             self.send_in_its_way(asked, &message, sent).await?;
             return self.try_suspect(sent).await;
@@ -208,11 +206,10 @@ impl Sending<'_> {
             let asked = self.on_its_way.refused.borrow_mut().remove(at);
             let Some(asked) = asked else { continue };
             let Some(kept) = &asked.kept else { continue };
+            let _turn = self.on_its_way.turn.lock().await;
+            self.wait_for_pause().await;
             let tried = match kept.message() {
-                Ok(message) => {
-                    let _turn = self.on_its_way.turn.lock().await;
-                    self.send_in_its_way(asked, &message, sent).await
-                }
+                Ok(message) => self.send_in_its_way(asked, &message, sent).await,
                 Err(why) => self.pass_over(asked.packet_id, &asked.topic, why).await,
             };
             if let Err(over) = tried {

@@ -12,7 +12,7 @@ const STRIKES_MAX: u32 = 3;
 /// The same if the reason is a quota: ten minutes of attempts.
 const QUOTA_STRIKES_MAX: u32 = 12;
 const PAUSE_MS_MAX: u64 = 60_000;
-/// So many refusals without anything that is taken in between, and pauses between them, are more than one message's trouble.
+/// After so many refusals without anything that is taken in between, somebody should know.
 const OF_ALL_FROM: u32 = 3;
 /// So many messages are remembered: as many as may be on their way.
 const KNOWN_MAX: usize = 64;
@@ -39,7 +39,7 @@ pub struct RefusedMessages {
     pacing: Pacing,
     /// The latest last.
     known: Vec<Strikes>,
-    /// Refusals since something was taken, those that came during a pause not counted.
+    /// Refusals since something was taken; those that came during a pause, and most of a message that is alone, are not counted.
     in_a_row: u32,
     paused_until_ms: u64,
 }
@@ -75,7 +75,8 @@ impl RefusedMessages {
     /// A message was refused. Times are milliseconds of a clock that does not go back.
     pub fn refused(&mut self, digest: u64, reason: Reason, now_ms: u64) -> Fate {
         let is_quota = reason == Reason::Quota;
-        self.pause(is_quota, now_ms);
+        let is_alone = self.known.iter().all(|strikes| strikes.digest == digest);
+        self.pause(is_quota, is_alone, now_ms);
         let before = self.known.iter().position(|strikes| strikes.digest == digest).map(|at| self.known.remove(at));
         let mut strikes = match before {
             None => Strikes { digest, attempts: 1, count: 1, others_pass: false, due_ms: 0 },
@@ -104,17 +105,20 @@ impl RefusedMessages {
         Fate::Later
     }
 
-    /// One refusal may be of its message alone; a quota, and the second one in a row, may be of all.
-    fn pause(&mut self, is_quota: bool, now_ms: u64) {
+    /// One refusal may be of its message alone, as often as that is tried; a quota, and the refusal of a second message, may be of all.
+    fn pause(&mut self, is_quota: bool, is_alone: bool, now_ms: u64) {
         // Messages that were sent together are refused together.
         if now_ms < self.paused_until_ms {
             return;
         }
-        let doublings = self.in_a_row.saturating_sub(u32::from(!is_quota)).min(16);
-        if is_quota || self.in_a_row > 0 {
-            self.paused_until_ms = now_ms.saturating_add((self.pacing.pause_ms_min << doublings).min(PAUSE_MS_MAX));
+        let pauses_before = if is_alone { 0 } else { self.in_a_row.saturating_sub(u32::from(!is_quota)).min(16) };
+        if is_quota || !is_alone && self.in_a_row > 0 {
+            self.paused_until_ms = now_ms.saturating_add((self.pacing.pause_ms_min << pauses_before).min(PAUSE_MS_MAX));
         }
-        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.in_a_row = match is_alone {
+            true => (self.in_a_row + 1).min(OF_ALL_FROM),
+            false => self.in_a_row.saturating_add(1),
+        };
     }
 
     /// A message was taken.
@@ -134,7 +138,7 @@ impl RefusedMessages {
         self.paused_until_ms
     }
 
-    /// Whether message after message is refused and none is taken: then it is the broker that refuses, and a person has to look.
+    /// Whether all that was sent lately was refused: then it may be the broker that refuses everything, and a person has to look.
     pub fn is_of_all(&self) -> bool {
         self.in_a_row >= OF_ALL_FROM
     }
@@ -223,10 +227,25 @@ mod tests {
         refused.accepted(1);
         assert!(!refused.is_of_all());
         refused.refused(2, Reason::Other, now_ms);
-        assert!(refused.paused_until_ms() <= now_ms, "one message alone holds up nothing");
+        assert!(refused.paused_until_ms() <= now_ms, "one refusal holds up nothing");
         refused.accepted(1);
         refused.refused(3, Reason::Quota, now_ms);
         assert_eq!(refused.paused_until_ms(), now_ms + 1_000, "a quota may be of all");
+    }
+
+    #[test]
+    fn one_message_that_is_tried_again_and_again_holds_up_no_other_one() {
+        for (reason, pause_ms) in [(Reason::Other, 0), (Reason::Quota, 1_000)] {
+            let (mut refused, mut now_ms) = (RefusedMessages::default(), 0);
+            for _ in 0..1_000 {
+                assert_eq!(refused.refused(POISON, reason, now_ms), Fate::Later);
+                assert!(refused.paused_until_ms() <= now_ms + pause_ms, "{reason:?}");
+                now_ms = refused.due_ms(POISON).expect("it was refused");
+            }
+            assert!(refused.is_of_all(), "nothing else was tried");
+            refused.refused(8, reason, now_ms);
+            assert!(refused.paused_until_ms() <= now_ms + 8_000, "{reason:?}");
+        }
     }
 
     proptest! {
