@@ -1,13 +1,12 @@
 //! One connection of a bridge, from its subscriptions to its end.
 
-use std::cell::RefCell;
-
 use tokio::sync::{mpsc, oneshot};
 
 use super::BridgeSettings;
+use super::on_its_way::OnItsWay;
 use super::over::Over;
 use super::receiving::Receiving;
-use super::sending::{OnItsWay, Sending};
+use super::sending::{Judgement, Sending};
 use super::status::BridgeSource;
 use crate::clock;
 use crate::core::bridge::Direction;
@@ -15,7 +14,6 @@ use crate::core::mqtt::client::limits::check_filters;
 use crate::core::mqtt::client::{Filter, Takes};
 use crate::core::mqtt::packet::RetainHandling;
 use crate::mqtt::bridging::{self, LinkEnd, RemoteEnd};
-use crate::sinks::mqtt::blame::Blame;
 use crate::uplink::{Handle, Opened, SubscribeError};
 
 /// What a bridge remembers from one connection to the next.
@@ -25,8 +23,8 @@ pub(super) struct Memory {
     pub unreleased: Vec<u16>,
     /// This configuration's filters were asked for.
     pub is_subscribed: bool,
-    /// See [`Sending::blame`].
-    pub blame: RefCell<Blame>,
+    /// What the other broker did not take.
+    pub judgement: Judgement,
 }
 
 /// Connects, and passes on what there is until it is over.
@@ -42,7 +40,7 @@ pub(super) async fn run(
             Ok(opened) => opened,
             Err(error) => return Over::Connect(error),
         };
-    let Memory { unreleased, is_subscribed, blame } = memory;
+    let Memory { unreleased, is_subscribed, judgement } = memory;
     let Opened { handle, mut incoming, welcome } = opened;
     let (link, remote) = bridging::link();
     if links.send(link).await.is_err() {
@@ -54,7 +52,7 @@ pub(super) async fn run(
         source,
         handle: handle.clone(),
         takes: welcome.takes,
-        blame,
+        judgement,
         acknowledged,
         on_its_way: OnItsWay::default(),
     };
@@ -92,7 +90,7 @@ pub(super) async fn run(
     };
     if let Over::Remote(end) = &over {
         sending.judge(end).await;
-        blame.borrow_mut().ended(end);
+        judgement.blame.borrow_mut().ended(end);
     }
     *unreleased = handle.unreleased();
     handle.leave();
@@ -105,7 +103,7 @@ async fn sending_alone(
     subscribed: oneshot::Receiver<()>,
     leaving: &mut mpsc::Receiver<Vec<u8>>,
 ) -> Over {
-    let is_careful = sending.blame.borrow().is_careful();
+    let is_careful = sending.judgement.blame.borrow().is_careful();
     if is_careful && subscribed.await.is_err() {
         // The link is over.
         std::future::pending::<()>().await;

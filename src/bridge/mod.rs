@@ -1,7 +1,7 @@
 //! Bridges to other MQTT brokers: topics that pass both ways, and commands from there.
 //!
 //! ```text
-//! status, over <- receiving, sending <- link <- thread
+//! status, over, on_its_way <- receiving, sending <- link <- thread
 //! ```
 //!
 //! One thread serves all bridges, a task each. It keeps nothing: a message that goes out stays in our broker's session of the bridge until the
@@ -10,6 +10,7 @@
 //! [`crate::core::bridge`].
 
 mod link;
+mod on_its_way;
 mod over;
 mod receiving;
 mod sending;
@@ -51,6 +52,28 @@ pub struct BridgeSettings {
 impl BridgeSettings {
     pub fn name(&self) -> &str {
         &self.local.name
+    }
+
+    /// What is allowed and may surprise, on the gateway of this id.
+    pub fn notes(&self, gateway: &str) -> Vec<String> {
+        let (name, endpoint) = (self.name(), &self.broker.endpoint);
+        let mut notes = Vec::new();
+        if self.login.as_ref().is_some_and(|login| login.password.is_some())
+            && !endpoint.is_tls
+            && !endpoint.is_loopback()
+        {
+            notes.push(format!(
+                "bridge {name}: the password is sent as it is, and readable by whoever is between; begin url with mqtts://"
+            ));
+        }
+        if !self.client_id.contains(gateway) {
+            notes.push(format!(
+                "bridge {name}: client_id {} is the same on each gateway with this configuration: two of them would throw each other out; \
+                 without it, it is {gateway}-{name}",
+                self.client_id
+            ));
+        }
+        notes
     }
 
     /// How a connection is begun.
@@ -104,7 +127,7 @@ mod tests {
     use crate::core::bridge::Line;
     use crate::uplink::Endpoint;
 
-    fn bridge(url: &str) -> BridgeSettings {
+    pub fn bridge(url: &str) -> BridgeSettings {
         let endpoint = Endpoint::parse(url).unwrap();
         BridgeSettings {
             local: LocalBridge {
@@ -129,6 +152,28 @@ mod tests {
             limits: Limits::NONE,
             packet_bytes_max: 1 << 20,
             plan: Plan { lines: vec![Line::parse("commands/# in 1").unwrap()] },
+        }
+    }
+
+    #[test]
+    fn what_may_surprise_is_noted() {
+        let login = |password: Option<&str>| {
+            Some(Login { user_name: "me".to_owned(), password: password.map(|text| text.as_bytes().to_vec()) })
+        };
+        for (url, client_id, login, expected) in [
+            ("mqtt://broker", "gw-b", login(Some("secret")), &["the password is sent as it is"][..]),
+            ("mqtt://broker", "gw-b", login(None), &[]),
+            ("mqtt://broker", "gw-b", None, &[]),
+            ("mqtt://127.0.0.1", "gw-b", login(Some("secret")), &[]),
+            ("mqtts://broker", "gw-b", login(Some("secret")), &[]),
+            ("mqtts://broker", "truck", None, &["client_id truck is the same on each gateway"]),
+            ("mqtt://broker", "truck", login(Some("secret")), &["the password", "client_id truck"]),
+            // As AWS wants it: the thing's name alone.
+            ("mqtts://x.iot.eu-central-1.amazonaws.com", "gw", None, &[]),
+        ] {
+            let notes = BridgeSettings { client_id: client_id.to_owned(), login, ..bridge(url) }.notes("gw");
+            assert_eq!(notes.len(), expected.len(), "{url} {client_id}: {notes:?}");
+            assert!(notes.iter().zip(expected).all(|(note, expected)| note.contains(expected)), "{notes:?}");
         }
     }
 

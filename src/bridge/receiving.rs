@@ -94,16 +94,19 @@ impl Receiving<'_> {
     /// As it is called here; `None` if it is left out, which is counted.
     fn message(&self, arrived: Arrived) -> Option<(Arriving, oneshot::Receiver<()>)> {
         let Arrived { topic: remote, payload, qos, retain, expiry_s, properties, .. } = arrived;
-        let topic = self.settings.plan.to_local(&remote);
         let is_too_large = remote.len() + payload.len() + properties.len() > self.settings.packet_bytes_max;
-        let Some(topic) = topic.filter(|_| !is_too_large) else {
-            self.source.counters.received_refused.add(1);
-            tracing::debug!(
-                topic = remote,
-                "bridge {}: a message is left out: no line is for it, or it is too large",
-                self.settings.name()
-            );
-            return None;
+        let topic = match self.settings.plan.to_local(&remote) {
+            Ok(_) if is_too_large => Err("it is larger than packets may be here".to_owned()),
+            mapped => mapped.map_err(|why| why.to_string()),
+        };
+        let topic = match topic {
+            Ok(topic) => topic,
+            Err(why) => {
+                self.source.counters.received_refused.add(1);
+                let name = self.settings.name();
+                tracing::debug!(topic = remote, "bridge {name}: a message that came in is left out: {why}");
+                return None;
+            }
         };
         let (stored, is_stored) = oneshot::channel();
         let message = Arriving { topic, payload: payload.into(), qos, retain, expiry_s, passed_on: properties, stored };

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::core::bridge::trouble::Situation;
 use crate::mqtt::bridging::BridgeCounters;
 
 /// One `[[bridge]]`. Cheap to clone.
@@ -22,7 +23,7 @@ pub struct BridgeState {
     pub connections: u64,
     /// What was wrong last, and is not known to be over.
     pub last_error: Option<String>,
-    /// Nothing goes out until somebody gives it the right to.
+    /// Nothing goes out: until somebody gives it the right to, or until the other broker takes something again.
     pub is_held: bool,
     /// Filters that the other broker does not grant.
     pub filters_refused: u64,
@@ -36,6 +37,18 @@ impl BridgeSource {
     /// How it is now.
     pub fn state(&self) -> BridgeState {
         self.lock().clone()
+    }
+
+    /// What decides whether it is reported.
+    pub(super) fn situation(&self) -> Situation {
+        let BridgeState { connected_at_ms, is_held, last_error, .. } = self.state();
+        Situation {
+            is_connected: connected_at_ms.is_some(),
+            is_held,
+            last_error,
+            commands_waiting: self.counters.commands_waiting.get(),
+            commands_without_room: self.counters.commands_without_room.get(),
+        }
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut BridgeState)) {

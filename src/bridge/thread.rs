@@ -12,13 +12,12 @@ use super::link::{self, Memory};
 use super::over::Over;
 use super::status::BridgeSource;
 use crate::core::bridge::retry::Retry;
+use crate::core::bridge::trouble::Troubles;
 use crate::core::detection::alert::{Report, ReportPacer, Trouble};
 use crate::handoff::{Input, PipelineHandle};
 use crate::heartbeat::Beat;
 use crate::mqtt::bridging::{BridgeEnd, LinkEnd};
 
-/// A vehicle loses its link all the time: a bridge without a connection is reported after this.
-const REPORT_AFTER: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the thread needs.
@@ -121,26 +120,18 @@ impl Bridge {
         }
     }
 
-    /// Reports for as long as there is no connection.
+    /// Reports for as long as something is wrong with it.
     async fn report<T: From<Input>>(&self, pipeline: &PipelineHandle<T>) {
-        let (started, mut connected, mut reports) = (Instant::now(), Instant::now(), ReportPacer::default());
+        let name = self.settings.name();
+        let trouble = Trouble::Bridge(name.to_owned());
+        let (started, mut troubles, mut reports) = (Instant::now(), Troubles::default(), ReportPacer::default());
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let state = self.source.state();
-            if state.connected_at_ms.is_some() && !state.is_held {
-                connected = Instant::now();
-            } else if connected.elapsed() >= REPORT_AFTER {
-                let name = self.settings.name();
-                let trouble = Trouble::Bridge(name.to_owned());
-                let now_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                if reports.is_due(&trouble, now_ms) {
-                    let why = state.last_error.unwrap_or_else(|| "no answer yet".to_owned());
-                    let text = format!(
-                        "the bridge {name} does not work: {why}; what is to go out waits, and without a connection commands do not come in"
-                    );
-                    // Without a pipeline the process is ending.
-                    let _ = pipeline.report(Report::new(trouble, text));
-                }
+            let now_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let text = troubles.look(name, &self.source.situation(), now_ms);
+            if let Some(text) = text.filter(|_| reports.is_due(&trouble, now_ms)) {
+                // Without a pipeline the process is ending.
+                let _ = pipeline.report(Report::new(trouble.clone(), text));
             }
         }
     }

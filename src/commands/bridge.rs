@@ -22,6 +22,8 @@ pub struct Bridge {
     commands: u64,
     commands_repeated: u64,
     commands_waiting: u64,
+    #[serde(default)]
+    commands_without_room: u64,
     commands_refused: BTreeMap<String, u64>,
 }
 
@@ -41,6 +43,7 @@ impl Bridge {
             (self.commands, "commands"),
             (self.commands_repeated, "repeated commands left out"),
             (self.commands_waiting, "commands wait for the clock"),
+            (self.commands_without_room, "commands have NO ROOM to wait for the clock"),
             (self.sent_refused, "not taken by the other broker"),
             (self.dropped, "DROPPED for lack of room"),
         ];

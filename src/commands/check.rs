@@ -346,6 +346,7 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
             warnings.push(note);
         }
     }
+    warnings.extend(configuration.bridges.iter().flat_map(|bridge| bridge.notes(&configuration.gateway_id)));
     if !configuration.has_archive() {
         warnings.push(SinkSettings::NO_ARCHIVE.to_owned());
     }

@@ -150,16 +150,16 @@ impl<T: From<Input>> Edge<T> {
     }
 }
 
-/// Limits log lines that a hostile client could cause endlessly to one per second.
+/// Limits log lines that a client or another broker could cause endlessly to one per second.
 #[derive(Debug, Default)]
-struct Throttle {
+pub struct Throttle {
     last_ms: i64,
     suppressed: u64,
 }
 
 impl Throttle {
     /// `Some(how many were suppressed since the last one)` if a line may be written.
-    fn permit(&mut self, now_ms: i64) -> Option<u64> {
+    pub fn permit(&mut self, now_ms: i64) -> Option<u64> {
         if (now_ms - self.last_ms).abs() < 1000 {
             self.suppressed += 1;
             return None;

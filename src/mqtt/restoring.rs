@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Edge;
+use super::bridging;
 use super::client::Client;
 use super::fanout;
 use super::listener::Listener;
@@ -200,7 +201,15 @@ impl<T: From<Input> + 'static> Edge<T> {
         let left = session.as_ref().and_then(left_of);
         let client = session.as_ref().and_then(|session| client_of(&session.client, listeners));
         let address = session.as_ref().and_then(|session| session.address.parse().ok());
-        let (Some(session), Some(left), Some(client), Some(address)) = (session, left, client, address) else {
+        let (Some(session), Some(left), Some(client), Some(address)) = (&session, left, client, address) else {
+            let gone = session.as_ref().and_then(|session| bridging::name_of(&session.client.client_id));
+            if let Some(bridge) = gone {
+                self.note_bridge_gone(
+                    bridge,
+                    waiting.count(&progress.unwrap_or_default()),
+                    "messages that waited for the other broker",
+                );
+            }
             let of_filters = filters.into_iter().map(|(filter, _)| Key::Filter(number, filter));
             let of_ids = unreleased.into_iter().map(|packet_id| Key::Unreleased(number, packet_id));
             let rest = [Key::Session(number), Key::Progress(number)].into_iter().chain(of_filters).chain(of_ids);
@@ -270,6 +279,16 @@ impl Waiting<'_> {
                 subscriber.restore(Restored { packet_id: sent.packet_id, message });
             }
         }
+    }
+
+    /// How many were not acknowledged.
+    fn count(&self, progress: &KeptProgress) -> usize {
+        let in_flight = progress.in_flight.iter().filter_map(|sent| sent.message);
+        let is_there = |number: &MessageNumber| {
+            self.receivers.binary_search_by_key(number, |(known, _)| *known).is_ok()
+                && self.messages.contains_key(number)
+        };
+        in_flight.filter(is_there).count() + self.queued(progress).count()
     }
 
     /// What was not sent.

@@ -1,6 +1,7 @@
 //! Which broker, and how it is reached.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +112,12 @@ impl Endpoint {
         AWS_HOSTS.iter().any(|end| host.ends_with(end))
     }
 
+    /// Whether it is this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
     /// What has to be offered in the TLS handshake, if nobody says anything else.
     pub fn usual_alpn(&self) -> Vec<String> {
         match self.is_tls && self.port == 443 && self.is_of_aws() {
@@ -164,6 +171,17 @@ mod tests {
             ("mqtt://a/topic", EndpointProblem::Path),
         ] {
             assert_eq!(Endpoint::parse(url), Err(problem), "{url}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        let is_loopback = |host: &str| Endpoint::parse(&format!("mqtt://{host}")).expect("right").is_loopback();
+        for host in ["localhost", "LOCALHOST:1884", "127.0.0.1", "127.8.8.8:1", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example.com", "10.0.0.7", "broker", "[fe80::1]", "128.0.0.1"] {
+            assert!(!is_loopback(host), "{host}");
         }
     }
 

@@ -19,6 +19,7 @@ mod alerts;
 mod attack;
 mod backlog;
 mod bridge;
+mod bridge_limits;
 mod buffer;
 mod clearing;
 mod clients;

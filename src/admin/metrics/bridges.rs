@@ -6,7 +6,7 @@ use crate::admin::status::{BridgeStatus, Status};
 /// Name, kind, help and value of a metric of each `[[bridge]]`.
 type OfBridges = (&'static str, &'static str, &'static str, fn(&BridgeStatus) -> f64);
 
-const OF_BRIDGES: [OfBridges; 13] = [
+const OF_BRIDGES: [OfBridges; 14] = [
     ("bridge_connected", "gauge", "1 while there is a connection to the other broker", |bridge| {
         f64::from(u8::from(bridge.connected))
     }),
@@ -51,6 +51,12 @@ const OF_BRIDGES: [OfBridges; 13] = [
     ("bridge_commands_waiting", "gauge", "commands that wait until the clock is set", |bridge| {
         bridge.commands_waiting as f64
     }),
+    (
+        "bridge_commands_without_room",
+        "gauge",
+        "commands that are not acknowledged, because too many wait until the clock is set",
+        |bridge| bridge.commands_without_room as f64,
+    ),
 ];
 
 pub fn write(text: &mut Text, status: &Status) {

@@ -42,7 +42,11 @@ pub fn write(text: &mut Text, status: &Status) {
             "subscribers disconnected because they read too slowly",
             mqtt.subscribers_overrun,
         ),
-        ("mqtt_messages_dropped_total", "messages that found a subscriber's queue full", mqtt.messages_dropped),
+        (
+            "mqtt_messages_dropped_total",
+            "messages that found a subscriber's queue full, or whose bridge is no longer configured",
+            mqtt.messages_dropped,
+        ),
         (
             "mqtt_messages_unstored_total",
             "messages for sessions that are kept in memory only, for lack of room in the store",

@@ -40,6 +40,8 @@ pub struct BridgeStatus {
     pub commands_without_id: u64,
     /// Commands that wait until the clock is set.
     pub commands_waiting: u64,
+    /// Commands for which there is no room to wait: the other broker keeps them.
+    pub commands_without_room: u64,
     /// Commands that were not published, by reason.
     pub commands_refused: BTreeMap<&'static str, u64>,
 }
@@ -67,6 +69,7 @@ impl BridgeStatus {
             commands_repeated: counters.commands_repeated.get(),
             commands_without_id: counters.commands_without_id.get(),
             commands_waiting: counters.commands_waiting.get(),
+            commands_without_room: counters.commands_without_room.get(),
             commands_refused: refused.map(|(refusal, counter)| (refusal.name(), counter.get())).collect(),
         }
     }

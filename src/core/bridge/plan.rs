@@ -2,6 +2,7 @@
 
 use super::line::{Direction, Line};
 use super::overlap::overlap;
+use crate::mqtt::topic;
 
 /// The lines of a bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,16 +51,42 @@ pub enum Problem {
     BothBeforeV5(String),
 }
 
+/// Why a topic does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoWay {
+    /// None of the lines is for it (any more).
+    #[error("no line of `topics` is for it")]
+    NoLine,
+    /// It is `a` of a line with `a/#`, and without the prefix nothing is left of it.
+    #[error("its line of `topics` takes the prefix away, and nothing is left")]
+    NothingLeft,
+}
+
 impl Plan {
-    /// What a topic of ours is called on the other side, and the highest quality of service; `None` if it does not go out.
-    pub fn to_remote(&self, local: &str) -> Option<(String, u8)> {
-        let out = self.lines.iter().filter(|line| line.direction.is_out());
-        out.filter_map(|line| Some((line.to_remote(local)?, line.qos))).next()
+    /// What a topic of ours is called on the other side, and the highest quality of service.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not go out.
+    pub fn to_remote(&self, local: &str) -> Result<(String, u8), NoWay> {
+        let mut out = self.lines.iter().filter(|line| line.direction.is_out() && topic::matches(&line.local, local));
+        match out.clone().find_map(|line| Some((line.to_remote(local)?, line.qos))) {
+            Some(mapped) => Ok(mapped),
+            None => Err(if out.next().is_some() { NoWay::NothingLeft } else { NoWay::NoLine }),
+        }
     }
 
-    /// What a topic of the other side is called here; `None` if it does not come in.
-    pub fn to_local(&self, remote: &str) -> Option<String> {
-        self.lines.iter().filter(|line| line.direction.is_in()).find_map(|line| line.to_local(remote))
+    /// What a topic of the other side is called here.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not come in.
+    pub fn to_local(&self, remote: &str) -> Result<String, NoWay> {
+        let mut into = self.lines.iter().filter(|line| line.direction.is_in() && topic::matches(&line.remote, remote));
+        match into.clone().find_map(|line| line.to_local(remote)) {
+            Some(mapped) => Ok(mapped),
+            None => Err(if into.next().is_some() { NoWay::NothingLeft } else { NoWay::NoLine }),
+        }
     }
 
     /// Filters for the other side's messages, with their quality of service.
@@ -179,6 +206,21 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_pass_says_why() {
+        let plan = plan(&["# out 1 a/", "# in 1 \"\" b/", "c/# out 1", "# in 0 d/ e/"]);
+        for (local, expected) in
+            [("a/x", Ok("x")), ("a", Err(NoWay::NothingLeft)), ("c", Ok("c")), ("b", Err(NoWay::NoLine))]
+        {
+            assert_eq!(plan.to_remote(local), expected.map(|remote: &str| (remote.to_owned(), 1)), "{local}");
+        }
+        for (remote, expected) in
+            [("b/x", Ok("x")), ("b", Err(NoWay::NothingLeft)), ("e", Ok("d")), ("a", Err(NoWay::NoLine))]
+        {
+            assert_eq!(plan.to_local(remote), expected.map(|local: &str| local.to_owned()), "{remote}");
+        }
+    }
+
+    #[test]
     fn bridges_to_one_broker_are_looked_at_together() {
         let (a, b) = (plan(&["x/# in 1"]), plan(&["x/# out 1"]));
         assert_eq!(a.problems_with(&b).len(), 1, "what goes out by one comes in by the other");
@@ -220,11 +262,11 @@ mod tests {
                 prop_assert!(ways.count() <= 1);
                 let ways = plan.lines.iter().filter(|line| line.direction.is_in() && line.to_local(&topic).is_some());
                 prop_assert!(ways.count() <= 1);
-                if let Some((remote, _)) = plan.to_remote(&topic) {
-                    prop_assert_eq!(plan.to_local(&remote), None, "{} {}", &topic, remote);
+                if let Ok((remote, _)) = plan.to_remote(&topic) {
+                    prop_assert!(plan.to_local(&remote).is_err(), "{} {}", &topic, remote);
                 }
-                if let Some(local) = plan.to_local(&topic) {
-                    prop_assert_eq!(plan.to_remote(&local), None, "{} {}", &topic, local);
+                if let Ok(local) = plan.to_local(&topic) {
+                    prop_assert!(plan.to_remote(&local).is_err(), "{} {}", &topic, local);
                 }
             }
         }

@@ -1,10 +1,18 @@
 //! From the other broker to ours: a message is decoded, shown to rules and stored like a client's publish, and answered when it is committed.
 //!
 //! A command is published once by its id, which is stored in its own commit. One that expires at a time waits in the store, acknowledged,
-//! while nobody knows what time it is; so it holds up nothing else. When there is no more room for such ones, nothing more is taken until
-//! the clock is set: the rest stays with the other broker.
+//! while nobody knows what time it is; so it holds up nothing else. When there is no more room for such ones, those that come then are not
+//! acknowledged, and stay with the other broker, too; what comes behind them goes on, as far as the other broker sends it: acknowledgements
+//! leave in order, so theirs wait. When there are too many even of these, nothing more is taken until the clock is set.
+//!
+//! ```text
+//! waiting <- commands <- this
+//! ```
 
-use std::collections::{BTreeMap, VecDeque};
+mod commands;
+mod waiting;
+
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,30 +21,24 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::{Arriving, LOOK_EVERY, Local};
-use crate::core::bridge::command::{self, Command, Situation, Verdict};
+use crate::core::bridge::command::Verdict;
 use crate::core::bridge::ids::Ids;
 use crate::core::bridge::kept::{BridgeKey, KeptCommand, KeptId};
-use crate::core::bridge::{CommandSettings, Refusal};
-use crate::core::mqtt::keeping::Blob;
 use crate::core::mqtt::pace::Urgency;
 use crate::core::mqtt::packet::PassedOn;
 use crate::core::mqtt::topic;
-use crate::core::reading::TimeQuality;
 use crate::handoff::{Entry, EntryChange, Input, PipelineGone, SessionProgress};
 use crate::ingest::ClockState;
 use crate::mqtt::Phase;
 use crate::mqtt::fanout::Prepared;
 use crate::mqtt::publish::{Batch, Published, Republished};
 use crate::mqtt::router::{Draft, RouterDead};
+use commands::NoRoom;
+use waiting::{WaitingCommand, WaitingCommands, WithoutRoom};
 
 /// What is stored in one commit: messages, and their bytes unless one alone has more.
 const MESSAGES_A_COMMIT: usize = 64;
 const BYTES_A_COMMIT: usize = 256 * 1024;
-/// Commands that may wait until the clock is set, and their bytes.
-const WAITING_MAX: usize = 256;
-const WAITING_BYTES_MAX: usize = 1 << 20;
-/// Ids that are forgotten in one commit.
-const LET_GO_AT_ONCE: usize = 64;
 /// How often it is looked what became of a commit, although nothing was said.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -61,19 +63,10 @@ pub(super) struct Incoming<T: From<Input>> {
     local: Rc<Local<T>>,
     clock: ClockState,
     ids: Ids,
-    /// Commands that wait until the clock is set, in the order in which they came.
-    waiting: BTreeMap<u64, WaitingCommand>,
-    waiting_bytes: usize,
-    last_waiting: u64,
+    waiting: WaitingCommands,
+    without_room: WithoutRoom,
     progress: Arc<SessionProgress>,
     ordinal: u64,
-}
-
-struct WaitingCommand {
-    kept: KeptCommand,
-    command: Command,
-    /// See [`Message`]. After a restart the time in which the gateway was off is not known, and not counted.
-    deadline_ms: Option<u64>,
 }
 
 /// A message that is to be published: one that came just now, or a command that has waited.
@@ -107,9 +100,6 @@ struct UnderWay {
     received: u64,
 }
 
-/// A command has to wait, and there is no room for it.
-struct NoRoom(Message);
-
 impl<T: From<Input> + 'static> Incoming<T> {
     /// With what was stored before the start.
     pub fn new(local: &Rc<Local<T>>, entries: &[Entry], clock: ClockState) -> Incoming<T> {
@@ -117,9 +107,8 @@ impl<T: From<Input> + 'static> Incoming<T> {
             local: Rc::clone(local),
             clock,
             ids: Ids::default(),
-            waiting: BTreeMap::new(),
-            waiting_bytes: 0,
-            last_waiting: 0,
+            waiting: WaitingCommands::default(),
+            without_room: WithoutRoom::default(),
             progress: Arc::default(),
             ordinal: 0,
         };
@@ -130,9 +119,9 @@ impl<T: From<Input> + 'static> Incoming<T> {
                 }
                 Some((name, BridgeKey::Command(number))) if name == local.bridge.name => {
                     if let Some(kept) = KeptCommand::from_bytes(value) {
-                        let command = incoming.read_again(&kept);
                         let deadline_ms = local.edge.deadline_ms(kept.expiry_s);
-                        incoming.wait(number, WaitingCommand { kept, command, deadline_ms });
+                        let waiting = incoming.waiting_command(kept, deadline_ms);
+                        incoming.wait(number, waiting);
                     }
                 }
                 _ => {}
@@ -141,45 +130,16 @@ impl<T: From<Input> + 'static> Incoming<T> {
         incoming
     }
 
-    fn settings(&self) -> Option<&CommandSettings> {
-        self.local.bridge.commands.as_ref()
-    }
-
-    /// What a command says that was stored; if it is none any more by the configuration, it is a message as any other.
-    fn read_again(&self, kept: &KeptCommand) -> Command {
-        let settings = self.settings().filter(|settings| settings.concerns(&kept.topic));
-        settings.and_then(|settings| settings.read(&kept.payload.0).ok()).unwrap_or_default()
-    }
-
-    fn wait(&mut self, number: u64, waiting: WaitingCommand) {
-        self.last_waiting = self.last_waiting.max(number);
-        self.waiting_bytes += waiting.kept.payload.0.len() + waiting.kept.topic.len();
-        self.waiting.insert(number, waiting);
-        self.local.counters.commands_waiting.set(self.waiting.len() as u64);
-    }
-
-    fn wait_no_more(&mut self, number: u64) {
-        if let Some(waiting) = self.waiting.remove(&number) {
-            self.waiting_bytes -= waiting.kept.payload.0.len() + waiting.kept.topic.len();
-        }
-        self.local.counters.commands_waiting.set(self.waiting.len() as u64);
-    }
-
-    /// The time by which commands are judged; `None` while it is not known.
-    fn now_ms(&self) -> Option<i64> {
-        let is_known = self.local.bridge.trusts_clock || self.clock.time_quality() == TimeQuality::Synced;
-        is_known.then(|| (self.local.edge.now_ms)())
-    }
-
-    fn message(&self, arrived: Arriving) -> Message {
-        let Arriving { topic, payload, qos, retain, expiry_s, passed_on, stored } = arrived;
-        let deadline_ms = self.local.edge.deadline_ms(expiry_s);
-        Message { topic, payload, qos, retain, deadline_ms, passed_on, source: Source::Arrived(stored) }
-    }
-
     /// Takes what comes, as long as the link lasts. Whatever this returns for, the link is over then: the other end sees that nothing is taken
     /// any more.
-    pub async fn take_all(&mut self, mut arriving: mpsc::Receiver<Arriving>) -> Result<(), Ending> {
+    pub async fn take_all(&mut self, arriving: mpsc::Receiver<Arriving>) -> Result<(), Ending> {
+        let taken = self.take_until_over(arriving).await;
+        // They come again over the next link.
+        self.without_room.take();
+        taken
+    }
+
+    async fn take_until_over(&mut self, mut arriving: mpsc::Receiver<Arriving>) -> Result<(), Ending> {
         let mut phase = self.local.edge.phase.clone();
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut backlog: VecDeque<Message> = VecDeque::new();
@@ -195,6 +155,7 @@ impl<T: From<Input> + 'static> Incoming<T> {
                         return Ok(());
                     }
                     self.release().await?;
+                    self.without_room.take().into_iter().rev().for_each(|message| backlog.push_front(message));
                     is_stuck = false;
                 }
                 _ = phase.wait_for(|phase| *phase == Phase::Draining) => return Ok(()),
@@ -212,30 +173,7 @@ impl<T: From<Input> + 'static> Incoming<T> {
                     Stored::No => return Ok(()),
                 }
             }
-        }
-    }
-
-    /// Publishes commands that have waited, if the time is known now. Those whose time is over by the other broker's word wait no longer.
-    pub async fn release(&mut self) -> Result<(), Ending> {
-        loop {
-            let (is_known, now_ms) = (self.now_ms().is_some(), self.local.edge.fanout.now_ms());
-            let is_over =
-                |waiting: &WaitingCommand| waiting.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms);
-            let due = self.waiting.iter().filter(|(_, waiting)| is_known || is_over(waiting)).take(MESSAGES_A_COMMIT);
-            let mut due: VecDeque<Message> = due.map(|(number, waiting)| Message::of(*number, waiting)).collect();
-            if due.is_empty() {
-                return Ok(());
-            }
-            if is_known {
-                tracing::info!(
-                    commands = due.len(),
-                    "bridge {}: the clock is set; commands that waited are judged now",
-                    self.local.bridge.name
-                );
-            }
-            if !matches!(self.store(&mut due).await?, Stored::Yes) {
-                return Ok(());
-            }
+            self.note_room();
         }
     }
 
@@ -250,15 +188,20 @@ impl<T: From<Input> + 'static> Incoming<T> {
             && let Some(message) =
                 backlog.pop_front_if(|next| count == 0 || bytes + next.payload.len() <= BYTES_A_COMMIT)
         {
-            (bytes, count) = (bytes + message.payload.len(), count + 1);
-            if let Err(NoRoom(message)) = self.take(message, &mut under_way) {
-                backlog.push_front(message);
-                (count, is_stuck) = (count - 1, true);
-                break;
+            let message_bytes = message.payload.len();
+            match self.take(message, &mut under_way) {
+                Ok(()) => (bytes, count) = (bytes + message_bytes, count + 1),
+                Err(NoRoom(message)) => {
+                    if let Err(message) = self.without_room.push(message) {
+                        backlog.push_front(message);
+                        is_stuck = true;
+                        break;
+                    }
+                }
             }
         }
         if count == 0 {
-            return Ok(Stored::Stuck);
+            return Ok(if is_stuck { Stored::Stuck } else { Stored::Yes });
         }
         self.let_go_of_ids(&mut under_way.batch);
         let UnderWay { mut batch, prepared, ids, begin_to_wait, sources, received } = under_way;
@@ -330,68 +273,6 @@ impl<T: From<Input> + 'static> Incoming<T> {
         Ok(())
     }
 
-    /// What a message on a command topic is. The id of one that is to be published is remembered.
-    fn judge(&mut self, message: &Message, under_way: &mut UnderWay) -> Verdict {
-        let read = self.settings().map(|settings| settings.read(&message.payload));
-        if message.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.local.edge.fanout.now_ms()) {
-            return Verdict::Refuse(Refusal::Expired);
-        }
-        let command = match read.unwrap_or_else(|| Ok(Command::default())) {
-            Ok(command) => command,
-            Err(refusal) => return Verdict::Refuse(refusal),
-        };
-        let is_known = command.id.as_ref().is_some_and(|id| {
-            let waits = |waiting: &WaitingCommand| waiting.command.id.as_ref() == Some(id);
-            let is_new = matches!(message.source, Source::Arrived(_));
-            self.ids.contains(id)
-                || is_new && self.waiting.values().any(waits)
-                || under_way.begin_to_wait.iter().any(|(_, waiting)| waits(waiting))
-        });
-        let situation = Situation { now_ms: self.now_ms(), is_known, is_retained: message.retain };
-        let verdict = command::judge(&command, situation);
-        match (verdict, &command.id) {
-            (Verdict::Publish { .. }, Some(id)) => {
-                let kept = self.ids.remember(id, self.now_ms(), command.expires_at_ms);
-                let key = BridgeKey::Id(id.clone()).to_bytes(&self.local.bridge.name);
-                under_way.batch.entries.push(EntryChange { key, value: Some(kept.to_bytes()) });
-                under_way.ids.push(id.clone());
-            }
-            (Verdict::Publish { .. }, None) => self.local.counters.commands_without_id.add(1),
-            _ => {}
-        }
-        verdict
-    }
-
-    fn note_refused(&self, message: &Message, refusal: Refusal) {
-        let at = Refusal::ALL.iter().position(|known| *known == refusal).expect("all of them are there");
-        self.local.counters.commands_refused[at].add(1);
-        let (bridge, topic) = (&self.local.bridge.name, message.topic.as_str());
-        if let Some(more) = self.local.edge.refusals.borrow_mut().permit((self.local.edge.now_ms)()) {
-            tracing::warn!(topic, more, "bridge {bridge}: a command is not published: {}", refusal.name());
-        }
-    }
-
-    fn begin_to_wait(&mut self, message: Message, under_way: &mut UnderWay) -> Result<(), NoRoom> {
-        let new: usize = under_way.begin_to_wait.iter().map(|(_, waiting)| waiting.kept.payload.0.len()).sum();
-        let count = self.waiting.len() + under_way.begin_to_wait.len();
-        if count >= WAITING_MAX || self.waiting_bytes + new + message.payload.len() > WAITING_BYTES_MAX {
-            return Err(NoRoom(message));
-        }
-        let Message { topic, payload, qos, passed_on, source, deadline_ms, .. } = message;
-        let now_ms = self.local.edge.fanout.now_ms();
-        let left_s = |deadline_ms: u64| u32::try_from(deadline_ms.saturating_sub(now_ms) / 1_000).unwrap_or(u32::MAX);
-        let expiry_s = deadline_ms.map(left_s);
-        let kept = KeptCommand { topic, payload: Blob(payload), qos, passed_on: Blob(passed_on), expiry_s };
-        let number = self.last_waiting + 1;
-        self.last_waiting = number;
-        let key = BridgeKey::Command(number).to_bytes(&self.local.bridge.name);
-        under_way.batch.entries.push(EntryChange { key, value: Some(kept.to_bytes()) });
-        let command = self.read_again(&kept);
-        under_way.begin_to_wait.push((number, WaitingCommand { kept, command, deadline_ms }));
-        under_way.sources.push(source);
-        Ok(())
-    }
-
     /// Prepares a message for its receivers, as any client's.
     fn publish(&self, message: &Message, deadline_ms: Option<u64>, under_way: &mut UnderWay) {
         let (edge, batch) = (&self.local.edge, &mut under_way.batch);
@@ -430,36 +311,13 @@ impl<T: From<Input> + 'static> Incoming<T> {
         }
         under_way.received += 1;
     }
-
-    /// Ids of no use are deleted with what is stored anyway.
-    fn let_go_of_ids(&mut self, batch: &mut Batch) {
-        let gone = self.ids.let_go(self.now_ms(), LET_GO_AT_ONCE);
-        let key = |id: String| BridgeKey::Id(id).to_bytes(&self.local.bridge.name);
-        batch.entries.extend(gone.into_iter().map(|id| EntryChange { key: key(id), value: None }));
-    }
 }
 
 enum Stored {
     Yes,
-    /// Up to a command for which there is no room; it is the first of the rest.
+    /// Up to a command for which there is no room, like for many before it; it is the first of the rest.
     Stuck,
     No,
-}
-
-impl Message {
-    /// A command that has waited.
-    fn of(number: u64, waiting: &WaitingCommand) -> Message {
-        let KeptCommand { topic, payload, qos, passed_on, .. } = &waiting.kept;
-        Message {
-            topic: topic.clone(),
-            payload: payload.0.clone(),
-            qos: *qos,
-            retain: false,
-            deadline_ms: waiting.deadline_ms,
-            passed_on: passed_on.0.clone(),
-            source: Source::Waiting(number),
-        }
-    }
 }
 
 /// Waits until it is known. That nobody waits for a slow disk any more does not say that it stores nothing: only a refusal does. If an id were

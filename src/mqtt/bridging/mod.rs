@@ -9,6 +9,7 @@ mod incoming;
 mod outgoing;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,6 +85,8 @@ pub struct BridgeCounters {
     pub waiting: Gauge,
     /// Commands that wait until the clock is set.
     pub commands_waiting: Gauge,
+    /// Commands for which there was no room to wait. They are not acknowledged.
+    pub commands_without_room: Gauge,
 }
 
 /// A bridge at our broker, and where the links come from that it is connected by.
@@ -147,6 +150,11 @@ fn client_id(bridge: &str) -> String {
     format!("{}{bridge}", session::BRIDGE_ID_PREFIX)
 }
 
+/// The bridge of a client id, if it is one's.
+pub(super) fn name_of(client_id: &str) -> Option<&str> {
+    client_id.strip_prefix(session::BRIDGE_ID_PREFIX)
+}
+
 /// What takes the place of a listener for the client that a bridge is: it may do everything.
 pub(super) fn listener(bridge: &LocalBridge) -> Rc<Listener> {
     let nowhere = SocketAddr::new(NOWHERE, 0);
@@ -171,11 +179,35 @@ impl StoredOfBridges {
         StoredOfBridges { entries: entries.iter().filter(is_of_bridge).cloned().collect() }
     }
 
-    /// Keys of bridges that there are no more.
+    /// Keys of bridges that there are no more, with their names.
+    fn left<'a>(&'a self, bridges: &'a [BridgeEnd]) -> impl Iterator<Item = (&'a str, BridgeKey, &'a Entry)> {
+        let keys = self.entries.iter().filter_map(|entry| Some((BridgeKey::from_bytes(&entry.key)?, entry)));
+        keys.map(|((name, key), entry)| (name, key, entry))
+            .filter(|(name, ..)| bridges.iter().all(|end| end.bridge.name != *name))
+    }
+
     fn left_over(&self, bridges: &[BridgeEnd]) -> Vec<EntryChange> {
-        let is_known = |name: &str| bridges.iter().any(|end| end.bridge.name == name);
-        let is_left = |entry: &&Entry| BridgeKey::from_bytes(&entry.key).is_some_and(|(name, _)| !is_known(name));
-        self.entries.iter().filter(is_left).map(|entry| EntryChange { key: entry.key.clone(), value: None }).collect()
+        self.left(bridges).map(|(_, _, entry)| EntryChange { key: entry.key.clone(), value: None }).collect()
+    }
+
+    /// How many commands waited for the clock, of each bridge that there is no more.
+    fn commands_left_over<'a>(&'a self, bridges: &'a [BridgeEnd]) -> BTreeMap<&'a str, usize> {
+        let mut counts = BTreeMap::new();
+        for (name, key, _) in self.left(bridges) {
+            *counts.entry(name).or_default() += usize::from(matches!(key, BridgeKey::Command(_)));
+        }
+        counts
+    }
+}
+
+impl<T: From<Input>> Edge<T> {
+    /// A bridge was taken out of the configuration, or got another name, and something was left for it.
+    pub(super) fn note_bridge_gone(&self, bridge: &str, messages: usize, what: &str) {
+        if messages == 0 {
+            return;
+        }
+        self.counters.messages_dropped.add(messages as u64);
+        tracing::warn!(messages, "there is no [[bridge]] named {bridge} any more: {what} are dropped");
     }
 }
 
@@ -188,6 +220,9 @@ impl<T: From<Input> + 'static> Edge<T> {
         stored: StoredOfBridges,
         clock: &ClockState,
     ) -> Vec<tokio::task::JoinHandle<()>> {
+        for (bridge, commands) in stored.commands_left_over(&bridges) {
+            self.note_bridge_gone(bridge, commands, "commands that waited for the clock");
+        }
         self.keeper.take(stored.left_over(&bridges));
         let mut tasks = Vec::new();
         for (BridgeEnd { bridge, links, counters }, listener) in bridges.into_iter().zip(listeners) {
@@ -277,5 +312,35 @@ async fn serve<T: From<Input> + 'static>(
         if taken.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bridge_that_is_gone_has_left_is_known_by_its_name() {
+        let entry = |bridge: &str, key: BridgeKey| Entry { key: key.to_bytes(bridge), value: Vec::new() };
+        let stored = StoredOfBridges::of(&[
+            entry("old", BridgeKey::Id("a".to_owned())),
+            entry("old", BridgeKey::Command(1)),
+            entry("old", BridgeKey::Command(2)),
+            entry("stays", BridgeKey::Command(1)),
+            entry("older", BridgeKey::Id("b".to_owned())),
+            Entry { key: b"m12345678".to_vec(), value: Vec::new() },
+        ]);
+        let bridge = LocalBridge {
+            name: "stays".to_owned(),
+            filters: Vec::new(),
+            queue_bytes_max: 1,
+            commands: None,
+            trusts_clock: false,
+        };
+        let bridges = [BridgeEnd { bridge, links: mpsc::channel(1).1, counters: Arc::default() }];
+        let commands: Vec<(&str, usize)> = stored.commands_left_over(&bridges).into_iter().collect();
+        assert_eq!(commands, [("old", 2), ("older", 0)]);
+        assert_eq!(stored.left_over(&bridges).len(), 4);
+        assert_eq!((name_of(&client_id("old")), name_of("old")), (Some("old"), None));
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! All streams of a sink share one connection, which always begins clean: what is not acknowledged when it ends is sent again from the store,
 //! so it may arrive twice, with the same identity. What a broker can never take, for its size, its topic or its depth, is looked at before it
-//! is sent, and [`blame`] finds what a broker takes offence at all the same.
+//! is sent, and [`blame`](crate::core::mqtt::client::blame) finds what a broker takes offence at all the same.
 //!
 //! ```text
-//! blame, outcome, messages <- uplink <- sink
+//! outcome, messages <- uplink <- sink
 //! ```
 
-pub mod blame;
 mod messages;
 mod outcome;
 pub mod sink;

@@ -1,7 +1,7 @@
 //! What a broker's answers, and the ends of connections, mean for the delivery.
 
-use super::blame::CLOSINGS_MAX;
 use crate::core::delivery::{Outcome, RetryReason};
+use crate::core::mqtt::client::blame::CLOSINGS_MAX;
 use crate::core::mqtt::client::{End, Reason, Refusal, Remedy, Unfit};
 use crate::uplink::ConnectError;
 

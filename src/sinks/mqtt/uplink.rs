@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::blame::{Blame, Sentence};
 use super::outcome::{self, Past};
 use crate::core::delivery::Outcome;
+use crate::core::mqtt::client::blame::{Blame, Sentence};
 use crate::core::mqtt::client::{End, Message, Settings};
 use crate::sinks::links::SocketBytes;
 use crate::uplink::counted::Counts;

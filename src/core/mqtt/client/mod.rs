@@ -2,12 +2,16 @@
 //!
 //! ```text
 //! limits, ending <- sending, receiving, keep_alive <- machine
+//! ending <- blame
 //! ```
+//!
+//! [`blame`] remembers over connections, and finds the message at which a broker ends them.
 //!
 //! What is not acknowledged when the connection ends goes back to whoever published it ([`Answer::Unanswered`]): it may have arrived, or not.
 //! Nothing is kept for a next connection but the ids of QoS 2 that were received ([`Client::unreleased`]). Deliberately absent: aliases of
 //! topics, authentication in steps, and repeats within a connection, which version 5 forbids.
 
+pub mod blame;
 mod ending;
 mod keep_alive;
 pub mod limits;

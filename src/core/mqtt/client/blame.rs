@@ -5,7 +5,7 @@
 //! blamed is given up only if the broker says that a message is at fault. An end without a reason may have any, so such a message is blamed
 //! only if others come through between its attempts; so those that are suspected are tried after the others.
 
-use crate::core::mqtt::client::{End, Reason};
+use super::{End, Reason};
 
 /// For so many messages at first. If the culprit is not among them, it is looked for twice as long the next time.
 const CAREFUL_FOR_MIN: u32 = 256;
@@ -19,7 +19,7 @@ const BLAMED_IN_A_ROW_MAX: u32 = 10;
 /// So many are suspected at a time.
 const SUSPECTS_MAX: usize = 16;
 
-/// What is known about the connections of one sink.
+/// What is known about the connections of one client, from one to the next.
 #[derive(Debug)]
 pub struct Blame {
     /// So many more messages are sent one at a time.
@@ -156,7 +156,7 @@ fn is_unexplained(end: &End) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::mqtt::client::{Farewell, Refusal};
+    use crate::mqtt::client::{Farewell, Refusal};
 
     fn told(code: u8) -> End {
         End::Told(Farewell { why: Refusal::of(code, None), server: None })
