@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::relay::Relay;
 use super::{begin_to_be_away, bridge, come_back, config, seed, wait_connected};
-use crate::client::Client;
+use crate::client::{Client, publish_packet};
 use crate::gateway::{Gateway, wait_until};
 use crate::kill::next;
 use crate::kinesis::fleet::Fleet;
@@ -114,21 +114,39 @@ command_clock = 'system'"#,
     println!("{count} of each, {repeats} messages without an id came again");
 }
 
-/// Publishes commands to both bridges, each twice.
-fn publish_commands(broker: SocketAddr, numbers: Range<u32>) {
-    let mut control = Wire::open_at(broker, &Connect::fleeting(Version::Five, "control"));
+/// Publishes commands to both bridges, as fast as the broker takes them, while others do other things.
+fn begin_to_publish(broker: SocketAddr, numbers: Range<u32>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut control = Wire::open_at(broker, &Connect::fleeting(Version::Five, "control"));
+        for number in numbers {
+            for of in ["a", "b"] {
+                let topic = format!("fleet/commands/{of}/door");
+                control.publish(&Message::new(&topic, &command(&number.to_string()), 1, 1));
+            }
+        }
+    })
+}
+
+/// Publishes for both bridges without waiting in between; returns when all is acknowledged.
+fn publish_status(gateway: &Gateway, numbers: Range<u32>) {
+    let mut device = Client::connect(gateway.mqtt, "device");
+    let (mut packets, mut count) = (Vec::new(), 0);
     for number in numbers {
-        for of in ["a", "b", "a", "b"] {
-            let topic = format!("fleet/commands/{of}/door");
-            control.publish(&Message::new(&topic, &command(&number.to_string()), 1, 1));
+        for of in ["a", "b"] {
+            let id = device.next_packet_id();
+            let (topic, payload) = (format!("status/{of}/n"), number.to_string());
+            packets.extend(publish_packet(&topic, payload.as_bytes(), 1, false, false, id));
+            count += 1;
         }
     }
+    device.send(&packets);
+    (0..count).for_each(|_| assert_eq!(device.packet().unwrap().first, 0x40));
 }
 
 #[test]
 fn two_bridges_and_a_sink_to_one_broker_lose_nothing_over_its_restarts_and_kills() {
     const ROUNDS: u32 = 6;
-    const COMMANDS: u32 = 15;
+    const COMMANDS: u32 = 60;
     const EACH: u64 = 15;
     let mut seed = seed();
     let folder = tempfile::tempdir().unwrap();
@@ -157,20 +175,19 @@ fn two_bridges_and_a_sink_to_one_broker_lose_nothing_over_its_restarts_and_kills
     all_connected(&gateway);
     let mut fleet = Fleet::default();
     for round in 0..ROUNDS {
-        publish_commands(mosquitto.address, round * COMMANDS..(round + 1) * COMMANDS);
+        let numbers = round * COMMANDS..(round + 1) * COMMANDS;
+        // Those of the round before come again, after a kill.
+        let commands = begin_to_publish(mosquitto.address, round.saturating_sub(1) * COMMANDS..numbers.end);
         fleet.publish(gateway.mqtt, EACH);
-        let mut device = Client::connect(gateway.mqtt, "device");
-        for number in round * COMMANDS..(round + 1) * COMMANDS {
-            ["a", "b"].iter().for_each(|of| device.publish(&format!("status/{of}/n"), number.to_string()));
-        }
-        sleep_up_to(60, &mut seed);
-        if round % 3 == 1 {
-            mosquitto.restart();
-            sleep_up_to(200, &mut seed);
-        }
+        publish_status(&gateway, numbers);
+        sleep_up_to(20, &mut seed);
         gateway.kill();
+        commands.join().unwrap();
         gateway = start();
         all_connected(&gateway);
+        if round % 3 == 1 {
+            mosquitto.restart();
+        }
     }
     let end = |of: &str| Message::new(&format!("fleet/commands/{of}/door"), &command("end"), 1, 1);
     let mut control = Wire::open_at(mosquitto.address, &Connect::fleeting(Version::Five, "control"));
