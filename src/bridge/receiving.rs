@@ -11,8 +11,8 @@ use crate::core::mqtt::client::{Arrived, Token};
 use crate::mqtt::bridging::Arriving;
 use crate::uplink::{Handle, Incoming};
 
-/// Bytes and messages that wait for our broker. A message of QoS 0 that finds no room is lost, as such messages may be; one that is
-/// acknowledged ends the connection, and comes again.
+/// Bytes and messages that wait for our broker. A message of QoS 0 that finds no room is lost, as such messages may be; for one that is
+/// acknowledged nothing more is read until there is.
 const WAITING_BYTES_MAX: usize = 8 << 20;
 const WAITING_MAX: usize = 1_024;
 /// Messages whose commit is waited for.
@@ -62,18 +62,30 @@ impl Receiving<'_> {
                         continue;
                     };
                     // One that is larger than the bound passes alone, or it would come again for ever.
-                    let is_full = waiting.len() >= WAITING_MAX || !waiting.is_empty() && bytes + size > WAITING_BYTES_MAX;
-                    let is_answered = token.is_some();
-                    let has_room = match token {
-                        None => !is_full,
-                        Some(token) => !is_full && unstored.try_send(Unstored { token, stored }).is_ok(),
+                    let is_full = |waiting: &VecDeque<_>, bytes| {
+                        waiting.len() >= WAITING_MAX || !waiting.is_empty() && bytes + size > WAITING_BYTES_MAX
                     };
-                    if !has_room && is_answered {
-                        return Over::Refused("more has come than there is room for".to_owned());
-                    }
-                    if !has_room {
-                        self.source.counters.received_refused.add(1);
-                        continue;
+                    match token {
+                        Some(token) => {
+                            // A broker that sends more than it may at once is read no faster than ours takes it.
+                            while is_full(&waiting, bytes) {
+                                match (arriving.reserve().await, waiting.pop_front()) {
+                                    (Ok(permit), Some((message, size))) => {
+                                        bytes -= size;
+                                        permit.send(message);
+                                    }
+                                    _ => return Over::Unstored,
+                                }
+                            }
+                            if unstored.try_send(Unstored { token, stored }).is_err() {
+                                return Over::Refused("more has come than there is room for".to_owned());
+                            }
+                        }
+                        None if is_full(&waiting, bytes) => {
+                            self.source.counters.received_refused.add(1);
+                            continue;
+                        }
+                        None => {}
                     }
                     bytes += size;
                     waiting.push_back((message, size));

@@ -4,8 +4,10 @@
 
 mod archive;
 mod client;
+mod fake_broker;
 mod gateway;
 mod in_process;
+mod mosquitto;
 mod narrow;
 mod proxy;
 mod restart;

@@ -1,50 +1,53 @@
 //! The sink to another MQTT broker: against Mosquitto, and against a broker that does what brokers are known to do to their clients.
 
-mod broker;
-mod mosquitto;
-
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::fake_broker::{Broker, Dislikes, server_config};
 use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::http::fault_of_fleet;
 use crate::kinesis::fleet::Fleet;
 use crate::listeners::expect_success;
-use broker::{Broker, Dislikes, config};
-use mosquitto::{Mosquitto, Reader};
+use crate::mosquitto::{Mosquitto, Reader};
+
+/// One with the name `broker`.
+pub fn config(url: &str, keys: &str) -> String {
+    format!("[[sink]]\nname = 'broker'\ntype = 'mqtt'\nurl = '{url}'\nbatch_delay = '20ms'\ntimeout = '2s'\n{keys}\n")
+}
+
+impl Broker {
+    fn config(&self, keys: &str) -> String {
+        config(&format!("mqtt://{}", self.address), keys)
+    }
+}
 
 fn start(folder: &Path, config: &str) -> Gateway {
     Gateway::start_configured(folder, &format!("[gateway]\nid = 'gw'\n{config}"), &[], &[])
 }
 
-fn wait_for_delivery(gateway: &Gateway) {
+pub fn wait_for_delivery(gateway: &Gateway) {
     wait_until("everything is delivered", || {
         let status = gateway.status();
         ["raw", "anomalies"].iter().all(|stream| ledger_line(&status, "broker", stream)["buffered"] == 0)
     });
 }
 
-fn expect_fleet(records: &[Value], count: u64) {
+pub fn expect_fleet(records: &[Value], count: u64) {
     assert_eq!(fault_of_fleet(records, count), None);
 }
 
-fn last_error(gateway: &Gateway, stream: &str) -> String {
+pub fn last_error(gateway: &Gateway, stream: &str) -> String {
     let status = gateway.status();
     let sink = status["sinks"].as_array().unwrap().iter().find(|sink| sink["stream"] == stream).unwrap();
     sink["last_error"].as_str().unwrap_or_default().to_owned()
 }
 
 /// What was delivered according to the ledger is what the reader has.
-fn expect_as_in_ledger(gateway: &Gateway, reader: &Reader) {
+pub fn expect_as_in_ledger(gateway: &Gateway, reader: &Reader) {
     let identities = |records: &[Value]| {
         let raw = records.iter().filter(|record| record["type"] == "reading");
         let identities: std::collections::HashSet<String> =
@@ -319,29 +322,12 @@ fn doctor_logs_in_and_leaves() {
     }
 }
 
-fn server_config(certificates: &Path) -> Arc<rustls::ServerConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificates.join("ca.pem")).unwrap()).unwrap();
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
-    let chain = CertificateDer::pem_file_iter(certificates.join("server.pem")).unwrap().map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_file(certificates.join("server.key")).unwrap();
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .unwrap();
-    config.alpn_protocols = vec![b"x-amzn-mqtt-ca".to_vec()];
-    Arc::new(config)
-}
-
 #[test]
 fn a_certificate_is_shown_and_the_protocol_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = folder.path().join("certificates");
     expect_success(&["cert", "init", certificates.to_str().unwrap(), "--device", "gw"], "");
-    let broker = Broker::start_with(Dislikes::default(), Some(server_config(&certificates)));
+    let broker = Broker::start_with(Dislikes::default(), Some(server_config(&certificates, "x-amzn-mqtt-ca")));
     let url = format!("mqtts://127.0.0.1:{}", broker.address.port());
     let alpn = "alpn = ['x-amzn-mqtt-ca']\nca = 'certificates/ca.pem'";
     let keys = format!("{alpn}\ncertificate = 'certificates/devices/gw.pem'\nkey = 'certificates/devices/gw.key'");

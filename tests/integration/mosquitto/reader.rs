@@ -1,9 +1,7 @@
-//! A real broker, and somebody who is subscribed to everything.
+//! Somebody who is subscribed, and stays so.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,55 +9,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::client::{Client, Options, Publish, frame};
-use crate::gateway::wait_until;
-use crate::ports::free_port;
-
-pub struct Mosquitto {
-    child: Child,
-    pub address: SocketAddr,
-    folder: PathBuf,
-}
-
-impl Mosquitto {
-    pub fn start(folder: &Path) -> Mosquitto {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let state = folder.join("mosquitto");
-        std::fs::create_dir_all(&state).unwrap();
-        let config = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 0\n",
-            address.port(),
-            state.display()
-        );
-        // Started by root it would give its rights away, and could not write there.
-        let config = config + "user root\n";
-        std::fs::write(state.join("config"), config).unwrap();
-        let child = spawn(&state, address);
-        Mosquitto { child, address, folder: state }
-    }
-
-    /// Ends it in order, so that it keeps what it has to deliver, and starts it again.
-    pub fn restart(&mut self) {
-        assert!(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success());
-        self.child.wait().unwrap();
-        self.child = spawn(&self.folder, self.address);
-    }
-}
-
-fn spawn(folder: &Path, address: SocketAddr) -> Child {
-    let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
-    let mut command = Command::new(program);
-    command.arg("-c").arg(folder.join("config")).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn().unwrap_or_else(|error| panic!("mosquitto is needed; tests/run installs it: {error}"));
-    wait_until("mosquitto listens", || std::net::TcpStream::connect(address).is_ok());
-    child
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A topic and what was published to it.
 type Message = (String, Vec<u8>);
