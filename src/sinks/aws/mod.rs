@@ -11,12 +11,13 @@ pub mod service;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::retry::{ReconnectMode, RetryConfig};
+use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
+use aws_smithy_types::retry::ReconnectMode;
 
 use super::network;
 use super::stream::StreamParts;
