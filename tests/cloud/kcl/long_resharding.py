@@ -24,6 +24,8 @@ from verification import WAIT_SECONDS, Gateway, Verification
 VEHICLES = "12"
 FLEET = 'raw = "fleet"\nanomalies = "anomalies"'
 COMPLETE, MISSING, UNKNOWN = 0, 1, 2
+# A daemon that is started again leads only when the one before it has not been heard of for minutes, and then takes one generation of shards after the other.
+TAKEOVER_SECONDS = 900
 
 
 def too_early(log: str, stream: str, families: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -107,7 +109,7 @@ class Resharded(Verification):
         return self.start(stream, "polling.properties", idleTimeBetweenReadsInMillis="1000")
 
     def publish_until_told(self, gateway: Gateway) -> Program:
-        command = [binary("firmware-sim"), "fleet", "--broker", gateway.address, "--vehicles", VEHICLES, "--interval", "2s"]
+        command = [binary("firmware-sim"), "fleet", "--broker", gateway.address, "--vehicles", VEHICLES, "--interval", "5s"]
         fleet = Program(command, self.folder / "fleets.log", {})
         self.addCleanup(fleet.end)
         return fleet
@@ -119,12 +121,10 @@ class Resharded(Verification):
 
     def wait_until_begun(self, *streams: str) -> None:
         """Until consumers have said of each shard how far they are."""
-
-        def is_begun() -> bool:
-            self.calm()
-            return all((Path(self.seen) / stream / shard / "at.json").exists() for stream in streams for shard in self.streams.shards(stream))
-
-        wait_for("consumers of all shards", is_begun, WAIT_SECONDS)
+        self.calm()
+        places = [Path(self.seen) / stream / shard / "at.json" for stream in streams for shard in self.streams.shards(stream)]
+        wait_for("consumers of all shards", lambda: all(place.exists() for place in places), TAKEOVER_SECONDS)
+        self.calm()
 
     def wait_until_filled(self, stream: str) -> None:
         """Until there is something of both gateways in each open shard, so that a child is not read by chance after its parent."""
