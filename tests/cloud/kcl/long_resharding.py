@@ -24,8 +24,6 @@ from verification import WAIT_SECONDS, Gateway, Verification
 VEHICLES = "12"
 FLEET = 'raw = "fleet"\nanomalies = "anomalies"'
 COMPLETE, MISSING, UNKNOWN = 0, 1, 2
-# A daemon that is started again leads only when the one before it has not been heard of for minutes, and then takes one generation of shards after the other.
-TAKEOVER_SECONDS = 900
 
 
 def too_early(log: str, stream: str, families: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -123,7 +121,7 @@ class Resharded(Verification):
         """Until consumers have said of each shard how far they are."""
         self.calm()
         places = [Path(self.seen) / stream / shard / "at.json" for stream in streams for shard in self.streams.shards(stream)]
-        wait_for("consumers of all shards", lambda: all(place.exists() for place in places), TAKEOVER_SECONDS)
+        wait_for("consumers of all shards", lambda: all(place.exists() for place in places), WAIT_SECONDS)
         self.calm()
 
     def wait_until_filled(self, stream: str) -> None:

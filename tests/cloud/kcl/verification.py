@@ -17,8 +17,9 @@ from emulated import Emulator
 from programs import ENVIRONMENT, REGION, Program, binary, run_fleet, wait_for
 from publishing import publish
 
-# A gateway says how it is every minute, and the library looks for shards every few seconds.
-WAIT_SECONDS = 300
+# A gateway says how it is every minute, and the library looks for shards every few seconds. A daemon that is started again is given any only when the one before it has not
+# been heard of for more than two minutes, and then one generation of shards after the other, on a machine that may do much else.
+WAIT_SECONDS = 900
 BLOBS = """
 [[stream]]
 name = "blobs"
