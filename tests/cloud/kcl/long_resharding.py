@@ -67,9 +67,12 @@ class Resharded(Verification):
 
         # While all is read as it comes.
         self.streams.split("fleet", "shardId-000000000000")
+        self.calm()
         self.wait_until_begun("fleet")
+        self.calm()
         self.streams.merge("fleet", "shardId-000000000003", "shardId-000000000001")
         self.streams.scale("anomalies", 2)
+        self.calm()
         self.wait_until_begun("fleet", "anomalies")
         wait_for("a report that all is complete so far", lambda: self.calm()[0] == COMPLETE, WAIT_SECONDS)
 
@@ -119,10 +122,8 @@ class Resharded(Verification):
 
     def wait_until_begun(self, *streams: str) -> None:
         """Until consumers have said of each shard how far they are."""
-        self.calm()
         places = [Path(self.seen) / stream / shard / "at.json" for stream in streams for shard in self.streams.shards(stream)]
         wait_for("consumers of all shards", lambda: all(place.exists() for place in places), WAIT_SECONDS)
-        self.calm()
 
     def wait_until_filled(self, stream: str) -> None:
         """Until there is something of both gateways in each open shard, so that a child is not read by chance after its parent."""
