@@ -157,6 +157,8 @@ class Consumer:
             self._daemon.checkpoint({} if ended else self._last, self._pause)
 
     def _end_shard(self, _: dict[str, Any]) -> None:
+        # Until the checkpoint says so, nobody begins with the shards that this one was split or merged into.
+        say(f"{self._shard} is read to its end")
         self._write(ended=True)
 
     def _stop(self, _: dict[str, Any]) -> None:

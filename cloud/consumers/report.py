@@ -76,7 +76,9 @@ def _tell_reading(made: Report, book: Book, now_ms: int, late_ms: int) -> None:
     unread = sorted(name for name, shard in book.shards.items() if not shard.ended and not shard.read_to_ms)
     made.facts |= {"read_to_ms": watermark_ms, "shards": len(book.shards), "shards_unread": unread, "unreadable": book.unreadable}
     shards = sorted((shard.read_to_ms, name) for name, shard in book.shards.items() if not shard.ended)
-    if unread:
+    if not book.shards:
+        made.doubt("No consumer has written anything here, and no --streams says what has to be read.")
+    elif unread:
         made.doubt(f"Nobody has begun to read {', '.join(unread)}: nothing can be judged.")
     elif now_ms - watermark_ms > late_ms:
         made.doubt(f"Read up to {_time(watermark_ms)} UTC, {(now_ms - watermark_ms) // 1000:,} s ago: what came since is not known. Farthest behind is {shards[0][1]}.")

@@ -1,11 +1,13 @@
 """Says whether anything is missing in the streams, from the streams alone: the identities of the records that consumers have seen, and what gateways say of
-themselves. Prints a report; exit code 0 if nothing is missing, 1 if something is, 2 if that cannot be told.
+themselves. Prints a report; exit code 0 if nothing is missing, 1 if something is, 2 if that cannot be told, for whatever reason.
 """
 
 import argparse
 import json
+import os
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from typing import Any
 
 import kept
 from book import Book, Shard
-from report import Report, report
+from report import UNKNOWN, Report, report
 from shelf import Shelf, shelf
 
 BOOK = "book.json"
@@ -29,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--late", type=float, default=900, metavar="SECONDS", help="reading may be so far behind (%(default)s)")
     parser.add_argument("--accept", action="store_true", help="what is missing so far is known: later reports tell what is missing beyond it")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--region", help="AWS region; default: as the AWS tools find it")
+    parser.add_argument("--region", help="AWS region; default: AWS_REGION, or as the AWS tools find it")
     parser.add_argument("--endpoint", metavar="URL", help="of AWS, for emulators")
     return parser.parse_args()
 
@@ -99,7 +101,7 @@ def shards_of(streams: set[str], given: argparse.Namespace) -> list[str]:
     """The shards that Kinesis has of these streams and of those that were asked for."""
     import boto3
 
-    kinesis = boto3.client("kinesis", region_name=given.region, endpoint_url=given.endpoint)
+    kinesis = boto3.client("kinesis", region_name=given.region or os.environ.get("AWS_REGION"), endpoint_url=given.endpoint)
     wanted = set(given.streams.split(",") if given.streams else [])
     names = []
     for stream in streams | wanted:
@@ -135,4 +137,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Exception as error:
+        # Python itself would exit with 1, which is the alarm that records are missing.
+        traceback.print_exc()
+        print(f"verify: nothing can be told: {error}", file=sys.stderr)
+        sys.exit(UNKNOWN)

@@ -20,9 +20,9 @@ QUICKLY = {
 class Daemon(Program):
     """Reads one stream, by the properties of a file as they are but for names and waiting times."""
 
-    def __init__(self, folder: Path, emulator: str, stream: str, properties: str, seen: str) -> None:
+    def __init__(self, folder: Path, emulator: str, kinesis: str, stream: str, properties: str, seen: str, **more: str) -> None:
         program = f"{sys.executable} {CONSUMERS / 'consumer.py'} --stream {stream} --seen {seen} --every 0.5 --endpoint {emulator}"
-        own = QUICKLY | {"streamName": stream, "applicationName": f"{stream}-consumer", "regionName": REGION, "executableName": program}
+        own = QUICKLY | {"streamName": stream, "applicationName": f"{stream}-consumer", "regionName": REGION, "kinesisEndpoint": kinesis, "executableName": program} | more
         self.settings = folder / f"{stream}.properties"
         lines = (CONSUMERS / properties).read_text().splitlines()
         kept = [line for line in lines if line.partition("=")[0].strip() not in own]
