@@ -123,8 +123,14 @@ fn the_watchdog_starves_while_a_thread_is_stuck() {
     let gateway = InProcess::start_with_link(folder.path(), Link::Up, |settings| settings.notifier = notifier);
     supervisor.wait_for(FED);
     let link = gateway.link.clone();
-    let (release, released) = mpsc::channel::<()>();
-    let blocking = spawn(move || link.send_modify(|_| assert!(released.recv().is_err(), "dropped")));
+    let ((release, released), (hold, is_held)) = (mpsc::channel::<()>(), mpsc::channel());
+    let blocking = spawn(move || {
+        link.send_modify(|_| {
+            hold.send(()).unwrap();
+            assert!(released.recv().is_err(), "dropped");
+        });
+    });
+    is_held.recv().unwrap();
     Client::connect(gateway.mqtt, "device").publish("devices/device/t", b"{\"value\": 1.0}");
     supervisor.wait_for("STATUS=the sink-archive thread is stalled");
     assert_eq!(supervisor.feedings_within(STALLED_AFTER), 0, "nothing is delivered any more");

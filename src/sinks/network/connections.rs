@@ -114,27 +114,6 @@ fn of_hyper(error: hyper::Error) -> ConnectorError {
     }
 }
 
-/// The service has closed the connection before it has answered, as it may with one that was idle.
-fn is_closed(error: &hyper::Error) -> bool {
-    let is_reset = |error: &io::Error| {
-        matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted
-        )
-    };
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    error.is_canceled() || error.is_incomplete_message() || cause.is_some_and(is_reset)
-}
-
-/// The same request once more, if its body is in memory.
-fn copy(request: &Request<SdkBody>) -> Option<Request<SdkBody>> {
-    let mut copy = Request::new(request.body().try_clone()?);
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    Some(copy)
-}
-
 impl Connections {
     fn new(connect_timeout: Duration, idle_for: Duration, bytes: Option<Arc<SocketBytes>>) -> Connections {
         let (proxies, tls_of_system) = (Matcher::from_env(), OnceLock::new());
@@ -162,19 +141,24 @@ impl Connections {
         let origin =
             format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |at| at.as_str()));
         let kept = self.idle_one(&origin);
-        let again = kept.as_ref().and_then(|_| copy(&request));
+        let is_kept = kept.is_some();
         let mut sender = match kept {
             Some(sender) => sender,
             None => self.connect_in_time(&uri, proxy.as_ref(), is_tls).await?,
         };
         let mut unanswered = Unanswered { connections: self, origin: &origin, is_answered: false };
-        let response = match (sender.send_request(request).await, again) {
-            (Err(error), Some(again)) if is_closed(&error) => {
-                self.forget(&origin);
-                sender = self.connect_in_time(&uri, proxy.as_ref(), is_tls).await?;
-                sender.send_request(again).await
-            }
-            (response, _) => response,
+        let response = match sender.try_send_request(request).await {
+            Ok(response) => Ok(response),
+            Err(mut error) => match error.take_message().filter(|_| is_kept) {
+                // Nothing of it was sent: the service had closed the connection, as it may with one that was idle. Whether a request that was
+                // sent has arrived nobody knows, and the delivery decides what becomes of it.
+                Some(unsent) => {
+                    self.forget(&origin);
+                    sender = self.connect_in_time(&uri, proxy.as_ref(), is_tls).await?;
+                    sender.send_request(unsent).await
+                }
+                None => Err(error.into_error()),
+            },
         };
         let response = response.map_err(of_hyper)?;
         unanswered.is_answered = true;
