@@ -202,6 +202,8 @@ class Bridging(AtAwsIot):
         self.assertEqual({topic for topic, _ in doors.messages}, {"commands/door"})
         arrived = [int(payload) for _, payload in there.messages + after.messages]
         self.assertEqual(sorted(set(arrived)), list(range(100)))
+        # It is looked every second how many there are.
+        wait_for("nothing to wait", lambda: self.bridge(gateway)["waiting"] == 0)
         status = self.bridge(gateway)
         self.assertEqual((status["commands"], status["waiting"], status["dropped"], status["sent_refused"]), (3, 0, 0, 0), status)
 
