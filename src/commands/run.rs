@@ -41,8 +41,6 @@ pub struct RunArguments {
 
 /// After this time the start of a gateway is over.
 const START: Duration = Duration::from_secs(3);
-/// What runs seldom has run by then, and is given back again; at last so often.
-const GIVE_BACK_EVERY_MAX: Duration = Duration::from_secs(600);
 
 const HELP: &str = "\
 Every key of the configuration can be given as a variable, too:
@@ -176,21 +174,16 @@ pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
             log_ready(&ready, &listeners, &policies, &access);
             print_ready(&ready);
             notifier.ready();
-            tokio::spawn(give_back_pages());
+            tokio::spawn(give_back_start());
         };
         gateway::run(settings, watch::Sender::new(Link::Up), on_ready, stop).await
     })
 }
 
-/// By the first time the sinks, too, have begun.
-async fn give_back_pages() {
-    let mut pause = START;
-    loop {
-        tokio::time::sleep(pause).await;
-        // The kernel counts pages for it, and this thread is that of the clients.
-        let _ = tokio::task::spawn_blocking(program_pages::give_back).await;
-        pause = (2 * pause).min(GIVE_BACK_EVERY_MAX);
-    }
+/// By then the sinks, too, have begun.
+async fn give_back_start() {
+    tokio::time::sleep(START).await;
+    program_pages::give_back();
 }
 
 /// Prints one line on standard output, for the program that started us; people read the log.
