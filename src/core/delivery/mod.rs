@@ -205,8 +205,8 @@ pub enum Outcome {
     Later {
         /// For people.
         reason: String,
-        /// How long the sink asks to be left alone, in microseconds: all of it, also if one record only has this outcome. `None` leaves that to
-        /// the usual pauses.
+        /// How long the sink asks to be left alone, in microseconds. `None` leaves that to the usual pauses, and so does an outcome of one
+        /// record only.
         after_us: Option<u64>,
     },
     /// Refused for good: sending it again would not change that.

@@ -253,31 +253,6 @@ fn a_type_that_is_refused_of_every_point_halts_the_sink_also_beside_what_is_too_
     }
 }
 
-/// Of a request some points are decided, and then the server asks for time.
-#[test]
-fn a_pause_that_is_asked_for_while_a_request_is_taken_apart_is_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start();
-    let cut = 1_795_465_865_000;
-    server.order("oldest_ms", cut);
-    // All of it, those that are too old, and the others.
-    server.order("none", 2);
-    server.order("429", 1);
-    // Both devices share a request.
-    let config = server.config("influxdb1", "streams = ['raw']").replace("'20ms'", "'2s'");
-    let gateway = start(folder.path(), &config);
-    publish_at(&gateway, "old", cut - 10, 2);
-    publish_at(&gateway, "new", cut, 2);
-    wait_until("everything is decided", || ledger(&gateway, "raw")["buffered"] == 0);
-    let line = ledger(&gateway, "raw");
-    assert_eq!((&line["dead_lettered"], &line["delivered"]), (&2.into(), &2.into()), "{line}");
-    let seen = server.get("/seen");
-    let at = |number: usize| seen[number]["at"].as_f64().unwrap();
-    let lines: Vec<u64> = seen.iter().map(|write| write["lines"].as_u64().unwrap()).collect();
-    assert_eq!((lines, &seen[2]["fault"]), (vec![4, 2, 2, 2], &"429".into()), "{seen:?}");
-    assert!(at(3) - at(2) >= 1.0, "it was asked for a second: {seen:?}");
-}
-
 #[test]
 fn what_somebody_has_to_mend_is_named_and_nothing_is_given_up() {
     let folder = tempfile::tempdir().unwrap();

@@ -68,10 +68,7 @@ impl Delivery {
                 Outcome::Accepted { shard } => self.accepted(index, shard.as_deref(), now_us),
                 Outcome::Retry(reason) => self.pause_key(index, reason, now_us),
                 Outcome::Unreachable(_) => self.pause_key(index, RetryReason::Connection, now_us),
-                Outcome::Later { after_us, .. } => {
-                    self.sink.is_asked_for(after_us, now_us);
-                    self.pause_key(index, RetryReason::Throttled, now_us);
-                }
+                Outcome::Later { .. } => self.pause_key(index, RetryReason::Throttled, now_us),
                 Outcome::Reject(reason) | Outcome::TooLarge(reason) => match self.split(index) {
                     true => self.make_ready(index),
                     false => self.refuse(index, &reason, now_us),

@@ -117,18 +117,3 @@ fn a_sink_that_asks_for_no_time_is_tried_again_soon() {
     let (_, at_us) = wait_for_request(&mut delivery, 1);
     assert!(at_us <= SECOND_US, "{at_us}");
 }
-
-/// Some records of a request are taken, and with the others the sink asks for time, which holds for all.
-#[test]
-fn a_sink_that_asks_for_time_in_the_middle_of_a_request_gets_it() {
-    for (after_us, soonest_us) in [(Some(60 * SECOND_US), 60 * SECOND_US), (None, 0)] {
-        let mut delivery = new(single());
-        offer_all(&mut delivery, &["a", "b"]);
-        let request = next(&mut delivery, 0);
-        let later = Outcome::Later { reason: "busy".to_owned(), after_us };
-        answer(&mut delivery, &request, &[accepted("s"), later], 0);
-        offer(&mut delivery, "c", 0);
-        let (_, at_us) = wait_for_request(&mut delivery, 1);
-        assert!(at_us >= soonest_us && at_us < soonest_us + 10 * SECOND_US, "{at_us}");
-    }
-}
