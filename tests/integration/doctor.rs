@@ -82,7 +82,9 @@ fn run_once(folder: &Path) {
 #[test]
 fn a_gateway_that_is_well_is_said_to_be_and_nothing_is_left_of_the_trial() {
     let folder = tempfile::tempdir().unwrap();
-    let gateway = Gateway::start(folder.path(), &[], &[]);
+    // However full the disk of the tests is.
+    let config = "[[sink]]\nname = 'archive'\ntype = 'archive'\nfree_percent_min = 0\n";
+    let gateway = Gateway::start_configured(folder.path(), config, &[], &[]);
     Client::connect(gateway.mqtt, "device").publish("devices/tank/temp", "1.0");
     let said = doctor(folder.path(), &[], &[FREE_PORT]);
     // The folder of the tests may be in memory, which is bad for a gateway.

@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use outrider::store::schema::store_path;
+use serde_json::json;
+
 use crate::client::Client;
 use crate::gateway::{Gateway, wait_until};
 use crate::listeners::expect_success;
@@ -52,12 +55,24 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// Leaves a store whose link was counted yesterday as well: a link that is counted since midnight has no forecast in the day's first hour.
+fn count_yesterday(folder: &Path, config: &str) {
+    assert!(Gateway::start_configured(folder, config, &[], &[]).stop().success());
+    let yesterday = outrider::gateway::now_ms() / 86_400_000 - 1;
+    let days = json!({"known": [{"number": yesterday, "spent": 1_000}], "grants": 3, "since_budget_ms": 0, "since_grant_ms": 0});
+    let state = json!({"days": days});
+    let store = rusqlite::Connection::open(store_path(&folder.join("state"))).unwrap();
+    let counted = "INSERT INTO progress(stream, name, value, acknowledged) VALUES (0, 'link_bytes:lte', 1000, ?1)";
+    store.execute(counted, [state.to_string().as_bytes()]).unwrap();
+}
+
 /// The metrics of a gateway that has taken readings, good ones and bad ones.
 fn metrics(folder: &Path) -> String {
     let certificates = folder.join("certificates");
     expect_success(&["cert", "init", certificates.to_str().unwrap()], "");
-    std::fs::write(folder.join("a.log"), "{\"value\":1}\n").unwrap();
     let config = CONFIG.replace("IN", folder.to_str().unwrap());
+    count_yesterday(folder, &config);
+    std::fs::write(folder.join("a.log"), "{\"value\":1}\n").unwrap();
     let gateway = Gateway::start_configured(folder, &config, &[], &[]);
     let mut client = Client::connect(gateway.mqtt, "device");
     for value in [20, 21, 120] {
