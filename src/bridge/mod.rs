@@ -125,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::core::bridge::Line;
+    use crate::tls::ClientFiles;
     use crate::uplink::Endpoint;
 
     pub fn bridge(url: &str) -> BridgeSettings {
@@ -139,8 +140,7 @@ mod tests {
             },
             broker: Broker {
                 endpoint,
-                ca: None,
-                identity: None,
+                files: ClientFiles::default(),
                 alpn: Vec::new(),
                 connect_timeout: Duration::from_secs(1),
                 counts: None,

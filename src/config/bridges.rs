@@ -1,6 +1,6 @@
 //! One `[[bridge]]`: another broker, the topics that pass, and which of them are commands.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::bridge::BridgeSettings;
 use crate::core::bridge::command::Place;
@@ -9,10 +9,10 @@ use crate::core::mqtt::client::limits::check_filters;
 use crate::core::mqtt::client::{Filter, Limits, Login, Takes};
 use crate::core::mqtt::packet::{RetainHandling, Version};
 use crate::core::mqtt::topic;
+use crate::keys::broker;
 use crate::keys::section::Section;
 use crate::mqtt::bridging::LocalBridge;
 use crate::sinks::secret::from_environment;
-use crate::tls::{self, Part};
 use crate::uplink::{Broker, Endpoint};
 
 /// All of them share a thread, and each may keep its part of what waits for subscribers.
@@ -43,7 +43,7 @@ pub fn read(mut section: Section<'_>, surroundings: &BridgeSurroundings<'_>, fou
     }
     let versions = [("5", Version::V5), ("3.1.1", Version::V4)];
     let version = section.choice("version", &versions).unwrap_or(Version::V5);
-    let broker = broker(&mut section, surroundings.beside);
+    let broker = broker::read(&mut section, surroundings.beside);
     let login = login(&mut section);
     let plan = plan(&mut section, version);
     let commands = commands(&mut section, &plan);
@@ -93,50 +93,6 @@ fn check_beside(
             section.blame("topics", format!("with the bridge {} to the same broker: {problem}", other.name()));
         }
     }
-}
-
-fn broker(section: &mut Section<'_>, beside: &Path) -> Option<Broker> {
-    let endpoint = section.text("url").and_then(|url| match Endpoint::parse(&url) {
-        Ok(endpoint) => Some(endpoint),
-        Err(problem) => {
-            section.blame("url", format!("it {problem}"));
-            None
-        }
-    });
-    let (ca, identity) = certificates(section, beside);
-    let alpn = section.texts_if_there("alpn");
-    let connect_timeout = section.duration("connect_timeout");
-    let endpoint = endpoint?;
-    for key in ["ca", "certificate", "alpn"] {
-        if !endpoint.is_tls && section.has(key) {
-            section.blame(key, "needs TLS: a url that begins with mqtts://");
-        }
-    }
-    let alpn = alpn.unwrap_or_else(|| endpoint.usual_alpn());
-    Some(Broker { endpoint, ca, identity, alpn, connect_timeout, counts: None })
-}
-
-/// Files of the CAs of the other broker, and of our certificate with its key.
-fn certificates(section: &mut Section<'_>, beside: &Path) -> (Option<PathBuf>, Option<(PathBuf, PathBuf)>) {
-    let [ca, certificate, key] =
-        ["ca", "certificate", "key"].map(|name| section.path(name).map(|path| beside.join(path)));
-    if let Some(ca) = &ca
-        && let Err(problem) = tls::roots_of_file(ca)
-    {
-        section.blame("ca", problem.to_string());
-    }
-    for (given, name, other) in [(&certificate, "certificate", "key"), (&key, "key", "certificate")] {
-        if given.is_some() && !section.has(other) {
-            section.blame(name, format!("needs {other}, too"));
-        }
-    }
-    let identity = certificate.zip(key);
-    if let Some((certificate, key)) = &identity
-        && let Err(problem) = tls::check_client(certificate, key)
-    {
-        section.blame(if problem.part == Part::Key { "key" } else { "certificate" }, problem.to_string());
-    }
-    (ca, identity)
 }
 
 fn login(section: &mut Section<'_>) -> Option<Login> {

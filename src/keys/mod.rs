@@ -4,6 +4,7 @@
 //! the configuration depends on the sinks, and both depend on this.
 
 pub mod actions;
+pub mod broker;
 pub mod key;
 pub mod kind;
 mod places;
@@ -12,5 +13,6 @@ pub mod raw;
 mod route_test;
 mod rule_test;
 pub mod section;
+pub mod tls_files;
 pub mod units;
 pub mod value;

@@ -41,7 +41,6 @@ mod source;
 pub mod start;
 pub mod status;
 pub mod stream;
-pub mod tls_files;
 
 use crate::core::delivery::{OutgoingRecord, Reply};
 

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::finding::Finding;
 use crate::keys::units::approximate_duration;
-use crate::tls::{self, Expiry};
+use crate::tls::{self, ClientFiles, Expiry};
 
 /// What a sink may need to know to be tried.
 #[derive(Clone, Debug)]
@@ -77,6 +77,11 @@ pub fn of_expiry(expiry: &Expiry, now_ms: i64) -> Finding {
         1..DAYS_WARNED => Finding::warning(format!("{name} expires in {}", left()), remedy),
         _ => Finding::well(format!("{name} is valid for {}", left())),
     }
+}
+
+/// Of the certificates that a connection of ours is made with.
+pub fn of_client_files(files: &ClientFiles) -> Vec<Finding> {
+    files.certificates().flat_map(of_certificates).collect()
 }
 
 /// Of the certificates in a file; those that are well are left out.

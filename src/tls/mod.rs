@@ -5,6 +5,7 @@
 //! certificates no session is resumed.
 
 mod authorities;
+mod client_files;
 mod clients;
 mod files;
 pub mod identity;
@@ -25,6 +26,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use time::OffsetDateTime;
 
+pub use client_files::{ClientFiles, ClientProblem};
 use clients::ClientVerifier;
 pub use files::{FileProblem, Part, TlsProblem};
 pub(crate) use files::{certificates, lists, read};

@@ -2,26 +2,24 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::counted::Counts;
+use crate::tls::ClientFiles;
 
 /// ALPN by which AWS IoT tells MQTT from HTTPS at port 443, where clients show certificates.
 pub const AWS_IOT_ALPN: &str = "x-amzn-mqtt-ca";
 /// The end of the names of AWS's brokers, in all partitions.
 const AWS_HOSTS: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
 
-/// How a broker is reached.
-#[derive(Clone, Debug)]
+/// How a broker is reached. The default leads nowhere.
+#[derive(Clone, Debug, Default)]
 pub struct Broker {
     /// Where it is.
     pub endpoint: Endpoint,
-    /// The CAs that its certificate may be of; `None`: those that the system trusts. Files are read for each connection, so they may be replaced.
-    pub ca: Option<PathBuf>,
-    /// The certificate that is shown to it, and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whom it has to be, and what is shown to it, where it speaks TLS.
+    pub files: ClientFiles,
     /// The protocols that are offered in the TLS handshake; none if empty.
     pub alpn: Vec<String>,
     /// Time limit for connecting, with the TLS handshake and without the login.
@@ -31,7 +29,7 @@ pub struct Broker {
 }
 
 /// The place of a broker, from a URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
     /// A name or an address; one of IPv6 without brackets.
     pub host: String,

@@ -12,6 +12,7 @@ use super::counted::Counts;
 use super::*;
 use crate::core::mqtt::client::{End, Filter, Message, Remedy, Settings};
 use crate::core::mqtt::packet::{self, Connack, Outgoing, Packet, RetainHandling, Version};
+use crate::tls::ClientFiles;
 
 #[derive(Debug, Default)]
 struct Counter(AtomicU64);
@@ -25,8 +26,7 @@ impl Counts for Counter {
 fn broker(port: u16) -> Broker {
     Broker {
         endpoint: Endpoint { host: "127.0.0.1".to_owned(), port, is_tls: false },
-        ca: None,
-        identity: None,
+        files: ClientFiles::default(),
         alpn: Vec::new(),
         connect_timeout: Duration::from_secs(5),
         counts: None,

@@ -17,7 +17,7 @@ use super::broker::Broker;
 use super::counted::CountedStream;
 use crate::core::mqtt::client::{End, Remedy};
 use crate::errors::with_causes;
-use crate::tls::{self, TlsProblem};
+use crate::tls::{self, ClientProblem};
 
 /// An address that has not answered for so long has the next one beside it.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(300);
@@ -33,12 +33,9 @@ impl<T: AsyncRead + AsyncWrite> Stream for T {}
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// A file of ours cannot be used.
+    /// Files of ours cannot be used.
     #[error(transparent)]
-    File(#[from] TlsProblem),
-    /// No CA is known.
-    #[error("the system knows no CA; set ca, or install ca-certificates")]
-    NoAuthority,
+    Files(#[from] ClientProblem),
     /// The host is not what a certificate could be of.
     #[error("{0} is no name that a certificate could have")]
     Name(String),
@@ -57,9 +54,7 @@ impl ConnectError {
     /// Who has to act.
     pub fn remedy(&self) -> Remedy {
         match self {
-            ConnectError::File(_) | ConnectError::NoAuthority | ConnectError::Name(_) | ConnectError::Tls(_) => {
-                Remedy::Mend
-            }
+            ConnectError::Files(_) | ConnectError::Name(_) | ConnectError::Tls(_) => Remedy::Mend,
             ConnectError::Unreachable(_) => Remedy::Wait,
             ConnectError::Ended(end) => end.remedy(),
         }
@@ -101,12 +96,7 @@ async fn secured(broker: &Broker) -> Result<Pin<Box<dyn Stream>>, ConnectError> 
 }
 
 fn client_tls(broker: &Broker) -> Result<(TlsConnector, ServerName<'static>), ConnectError> {
-    let roots = match &broker.ca {
-        Some(ca) => tls::roots_of_file(ca)?,
-        None => tls::roots_of_system().ok_or(ConnectError::NoAuthority)?,
-    };
-    let identity = broker.identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-    let mut config = tls::client_config(identity, roots)?;
+    let mut config = broker.files.config()?;
     config.alpn_protocols = broker.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let host = &broker.endpoint.host;
     let name = ServerName::try_from(host.clone()).map_err(|_| ConnectError::Name(host.clone()))?;

@@ -23,8 +23,7 @@ use super::sasl::{Login, Step};
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::errors::with_causes;
 use crate::sinks::links::{CountedStream, SocketBytes};
-use crate::sinks::tls_files::TlsFiles;
-use crate::tls;
+use crate::tls::{self, ClientFiles};
 
 /// No answer to what is asked here is larger.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -51,7 +50,7 @@ impl std::fmt::Display for Address {
 #[derive(Debug)]
 pub struct Access {
     pub client_id: String,
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<ClientFiles>,
     pub login: Login,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
@@ -269,7 +268,7 @@ async fn secured(address: &Address, access: &Access) -> Result<Pin<Box<dyn Strea
     stream.set_nodelay(true).map_err(unreachable)?;
     let stream = CountedStream::new(stream, access.counts.clone());
     let Some(files) = &access.tls else { return Ok(Box::pin(stream)) };
-    let config = files.client_config().map_err(Outcome::Halt)?;
+    let config = files.config().map_err(|problem| Outcome::Halt(problem.to_string()))?;
     let name = ServerName::try_from(host.clone())
         .map_err(|_| Outcome::Halt(format!("{host} is no name that a certificate could have")))?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {

@@ -17,6 +17,7 @@ use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, key_of, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
+use crate::keys::tls_files;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::aws::AwsConnection;
 use crate::sinks::aws::probe::of_role_alias;
@@ -26,11 +27,11 @@ use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::links::SocketBytes;
 use crate::sinks::posting;
-use crate::sinks::probe::{Probe, Probing, of_outcome};
+use crate::sinks::probe::{Probe, Probing, of_client_files, of_outcome};
 use crate::sinks::scram::Hash;
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
-use crate::sinks::tls_files::TlsFiles;
+use crate::tls::ClientFiles;
 
 pub const NAME: &str = "kafka";
 
@@ -96,7 +97,7 @@ const KEYS: &[Key] = &[
 #[derive(Clone, Debug)]
 pub struct KafkaTopics {
     brokers: Vec<Address>,
-    tls: Option<TlsFiles>,
+    tls: Option<ClientFiles>,
     login: LoginSettings,
     connect_timeout: Duration,
     request_timeout: Duration,
@@ -172,8 +173,8 @@ fn address(text: &str) -> Address {
     }
 }
 
-fn read_tls(section: &mut Section<'_>, beside: &Path) -> Option<TlsFiles> {
-    let files = TlsFiles::read(section, beside);
+fn read_tls(section: &mut Section<'_>, beside: &Path) -> Option<ClientFiles> {
+    let files = tls_files::read(section, beside);
     let is_iam = section.choice("sasl", SASL).is_some_and(|sasl| sasl == Sasl::MskIam);
     let is_implied = is_iam || files.is_any();
     let is_on = section.given_boolean("tls").unwrap_or(is_implied);
@@ -217,7 +218,7 @@ impl KafkaTopics {
             LoginSettings::MskIam(connection) => of_role_alias(connection),
             _ => Vec::new(),
         };
-        findings.extend(self.tls.iter().flat_map(TlsFiles::findings));
+        findings.extend(self.tls.iter().flat_map(of_client_files));
         findings
     }
 

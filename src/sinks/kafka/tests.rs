@@ -11,7 +11,7 @@ use super::known::line;
 use super::sasl::Login;
 use super::*;
 use crate::sinks::secret::Secret;
-use crate::sinks::tls_files::TlsFiles;
+use crate::tls::ClientFiles;
 use broker::{Brokers, Fault, TOPIC};
 
 /// A gateway's side, whose sink may be killed.
@@ -68,7 +68,7 @@ fn record(device: &str, positions: &[u64]) -> OutgoingRecord {
     OutgoingRecord { device: device.into(), data: lines.into() }
 }
 
-fn access(login: Login, tls: Option<TlsFiles>) -> Access {
+fn access(login: Login, tls: Option<ClientFiles>) -> Access {
     let (connect_timeout, request_timeout) = (Duration::from_secs(10), Duration::from_secs(10));
     Access { client_id: "test".to_owned(), tls, login, connect_timeout, request_timeout, counts: None }
 }
@@ -387,7 +387,7 @@ fn tls_is_not_expected_everywhere() {
         let authority = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
         let ca = world.folder.path().join("ca.pem");
         std::fs::write(&ca, authority.cert.pem()).unwrap();
-        let files = TlsFiles { ca: Some(ca), identity: None };
+        let files = ClientFiles { ca: Some(ca), identity: None };
         let sink = sink_with(&world.folder, &world.brokers, &world.saves, access(Login::None, Some(files)));
         let outcome = sink.send(vec![record("tank", &[1])]).await.outcomes.remove(0);
         assert!(

@@ -1,6 +1,5 @@
 //! MQTT as a kind of sink: its keys, how its section is read, its limits, and how it is started.
 
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use crate::core::mqtt::client::{Limits, Login, Settings, limits};
 use crate::core::mqtt::packet::Version;
 use crate::core::mqtt::template::{Filling, Place, Template};
 use crate::finding::Finding;
+use crate::keys::broker;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, count, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
@@ -23,12 +23,11 @@ use crate::sinks::address::is_same_host;
 use crate::sinks::cloud_streams;
 use crate::sinks::kind::{ConfiguredSink, Conflict, Neighbour, SinkKind, Surroundings};
 use crate::sinks::posting;
-use crate::sinks::probe::{Probe, Probing, of_certificates, of_outcome};
+use crate::sinks::probe::{Probe, Probing, of_client_files, of_outcome};
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 use crate::sinks::stream::StreamParts;
-use crate::tls::{self, Part};
-use crate::uplink::{Broker, Endpoint, try_login};
+use crate::uplink::{Broker, try_login};
 
 pub const NAME: &str = "mqtt";
 
@@ -113,11 +112,10 @@ pub struct MqttBroker {
 }
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
-    let endpoint = section.text("url").and_then(|url| Endpoint::parse(&url).ok());
     // Without one there is a problem, and nothing is started.
-    let endpoint = endpoint.unwrap_or_else(|| Endpoint { host: String::new(), port: 1883, is_tls: false });
+    let broker = broker::read(section, surroundings.beside).unwrap_or_default();
     let version = section.choice("version", &[("5", Version::V5), ("3.1.1", Version::V4)]).unwrap_or(Version::V5);
-    let usual = if endpoint.is_of_aws() { Limits::AWS_IOT } else { Limits::NONE };
+    let usual = if broker.endpoint.is_of_aws() { Limits::AWS_IOT } else { Limits::NONE };
     let limits = section.choice("limits", &[("none", Limits::NONE), ("aws-iot", Limits::AWS_IOT)]).unwrap_or(usual);
     let username = section.text("username");
     let password = section.text("password").and_then(|text| from_environment(section, "password", text));
@@ -126,7 +124,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
     }
     let streams = posting::streams(section, surroundings, "published");
     let (topic, template) = read_topic(section, &limits);
-    let (broker, delivery) = (read_broker(section, surroundings.beside, endpoint), read_delivery(section, &limits));
+    let delivery = read_delivery(section, &limits);
     Arc::new(MqttBroker {
         broker,
         version,
@@ -153,34 +151,6 @@ fn read_topic(section: &mut Section<'_>, limits: &Limits) -> (String, Template) 
         section.blame("topic", unfit.to_string());
     }
     (topic, template)
-}
-
-fn read_broker(section: &mut Section<'_>, beside: &Path, endpoint: Endpoint) -> Broker {
-    let [ca, certificate, key] =
-        ["ca", "certificate", "key"].map(|name| section.path(name).map(|path| beside.join(path)));
-    for name in ["ca", "certificate", "alpn"] {
-        if section.has(name) && !endpoint.is_tls && !endpoint.host.is_empty() {
-            section.blame(name, "is for TLS; begin url with mqtts://");
-        }
-    }
-    if let Some(ca) = &ca
-        && let Err(problem) = tls::roots_of_file(ca)
-    {
-        section.blame("ca", problem.to_string());
-    }
-    for (given, name, other) in [(&certificate, "certificate", "key"), (&key, "key", "certificate")] {
-        if given.is_some() && !section.has(other) {
-            section.blame(name, format!("needs {other}, too"));
-        }
-    }
-    let identity = certificate.zip(key);
-    if let Some((certificate, key)) = &identity
-        && let Err(problem) = tls::check_client(certificate, key)
-    {
-        section.blame(if problem.part == Part::Key { "key" } else { "certificate" }, problem.to_string());
-    }
-    let alpn = section.texts_if_there("alpn").unwrap_or_else(|| endpoint.usual_alpn());
-    Broker { endpoint, ca, identity, alpn, connect_timeout: section.duration("connect_timeout"), counts: None }
 }
 
 fn read_delivery(section: &mut Section<'_>, limits: &Limits) -> DeliverySettings {
@@ -244,7 +214,7 @@ impl ConfiguredSink for MqttBroker {
         let streams = self.streams.as_ref().map_or("every stream".to_owned(), |streams| streams.join(", "));
         let version = if self.version == Version::V5 { "5" } else { "3.1.1" };
         let login = self.username.as_ref().map_or(String::new(), |name| format!(", as {name}"));
-        let certificate = if self.broker.identity.is_some() { ", with a certificate" } else { "" };
+        let certificate = if self.broker.files.identity.is_some() { ", with a certificate" } else { "" };
         let limits = if self.is_of_aws() { ", within the limits of AWS IoT Core" } else { "" };
         format!(
             "{streams} published to {} by MQTT {version}{login}{certificate}, topic {}{limits}",
@@ -318,9 +288,7 @@ impl ConfiguredSink for MqttBroker {
 
     fn probe<'a>(&'a self, probing: &'a Probing) -> Probe<'a> {
         Box::pin(async {
-            let certificates =
-                self.broker.ca.iter().chain(self.broker.identity.iter().map(|(certificate, _)| certificate));
-            let mut findings: Vec<Finding> = certificates.flat_map(|file| of_certificates(file)).collect();
+            let mut findings = of_client_files(&self.broker.files);
             // With the gateway's own id it would end the connection of a gateway that runs.
             let client_id = self.client_id(&probing.gateway_id, NAME) + DOCTOR;
             let asked = format!("login at {} as the client {client_id}", self.broker.endpoint);

@@ -136,6 +136,7 @@ fn digest_of(topic: &str, payload: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::core::mqtt::client::{Farewell, Refusal};
+    use crate::tls::ClientFiles;
     use crate::uplink::Endpoint;
 
     /// The line at fault may be the first one of a record of many, so each of its halves is blamed, too.
@@ -143,7 +144,8 @@ mod tests {
     fn a_record_that_is_halved_counts_once_as_blamed() {
         let endpoint = Endpoint { host: "localhost".to_owned(), port: 1883, is_tls: false };
         let connect_timeout = std::time::Duration::from_secs(1);
-        let broker = Broker { endpoint, ca: None, identity: None, alpn: Vec::new(), connect_timeout, counts: None };
+        let broker =
+            Broker { endpoint, files: ClientFiles::default(), alpn: Vec::new(), connect_timeout, counts: None };
         let uplink = Uplink::new(broker, Settings::default(), None);
         let end = End::Told(Farewell { why: Refusal::of(0x95, None), server: None });
         let lines = |from: usize, count: usize| {

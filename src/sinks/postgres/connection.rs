@@ -21,8 +21,7 @@ use crate::core::delivery::{Outcome, RetryReason};
 use crate::errors::with_causes;
 use crate::sinks::links::{CountedStream, SocketBytes};
 use crate::sinks::secret::Secret;
-use crate::sinks::tls_files::TlsFiles;
-use crate::tls;
+use crate::tls::{self, ClientFiles};
 
 /// No answer to what is asked here is larger, all of its messages together.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -51,9 +50,9 @@ pub struct Access {
 pub enum Security {
     Disabled,
     /// TLS, whoever the server is.
-    Required(TlsFiles),
+    Required(ClientFiles),
     /// TLS, with a server whose certificate is for its name and of a trusted CA.
-    Verified(TlsFiles),
+    Verified(ClientFiles),
 }
 
 impl Access {
@@ -274,7 +273,7 @@ fn client_config(security: &Security) -> Result<Option<ClientConfig>, Outcome> {
         Security::Required(files) => {
             Some(tls::unverified_client_config(files.shown()).map_err(|problem| Outcome::Halt(problem.to_string()))?)
         }
-        Security::Verified(files) => Some(files.client_config().map_err(Outcome::Halt)?),
+        Security::Verified(files) => Some(files.config().map_err(|problem| Outcome::Halt(problem.to_string()))?),
     })
 }
 

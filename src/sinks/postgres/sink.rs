@@ -16,15 +16,15 @@ use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, key_of, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
+use crate::keys::tls_files;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::cloud_streams as streams;
 use crate::sinks::kind::{ConfiguredSink, Conflict, Neighbour, SinkKind, Surroundings};
 use crate::sinks::links::SocketBytes;
 use crate::sinks::posting;
-use crate::sinks::probe::{Probe, Probing, of_outcome};
+use crate::sinks::probe::{Probe, Probing, of_client_files, of_outcome};
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
-use crate::sinks::tls_files::TlsFiles;
 
 pub const NAME: &str = "postgres";
 
@@ -134,7 +134,7 @@ fn read_targets(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> B
 }
 
 fn read_security(section: &mut Section<'_>, surroundings: &Surroundings<'_>, place: &Place) -> Security {
-    let files = TlsFiles::read(section, surroundings.beside);
+    let files = tls_files::read(section, surroundings.beside);
     let words = [("disable", Mode::Disable), ("require", Mode::Require), ("verify-full", Mode::VerifyFull)];
     let is_local = place.is_loopback() && !files.is_any();
     let otherwise = if is_local { Mode::Disable } else { Mode::VerifyFull };
@@ -270,7 +270,7 @@ impl ConfiguredSink for PostgresTables {
         Box::pin(async {
             let mut findings = match &self.security {
                 Security::Disabled => Vec::new(),
-                Security::Required(files) | Security::Verified(files) => files.findings(),
+                Security::Required(files) | Security::Verified(files) => of_client_files(files),
             };
             let access = self.access(&probing.gateway_id, None);
             for (stream, table) in &self.targets {
