@@ -8,6 +8,7 @@
 
 mod answer;
 mod line;
+mod pause;
 mod points;
 mod refusals;
 mod server;
@@ -20,10 +21,12 @@ mod tests;
 use std::cell::RefCell;
 
 use answer::Verdict;
+use pause::Pause;
 use points::{Form, Points};
 use refusals::Refusals;
 use sieve::{Fate, Sieve};
 use target::InfluxTarget;
+use tokio::time::Instant;
 
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
 use crate::sinks::Sink;
@@ -43,6 +46,7 @@ pub struct InfluxSink {
     form: Form,
     compression: Compression,
     refusals: RefCell<Refusals>,
+    pause: RefCell<Pause>,
 }
 
 impl InfluxSink {
@@ -53,6 +57,7 @@ impl InfluxSink {
             form: target.form.clone(),
             compression: target.compression,
             refusals: RefCell::default(),
+            pause: RefCell::default(),
         }
     }
 
@@ -81,6 +86,9 @@ impl InfluxSink {
 
 impl Sink for InfluxSink {
     async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
+        if let Some(later) = self.pause.borrow_mut().left(Instant::now()) {
+            return Reply::whole(later, records.len());
+        }
         let points = self.form.points(&records);
         let mut sieve = Sieve::new(points.points.iter().map(|point| point.time));
         while let Some(group) = sieve.next() {
@@ -88,6 +96,7 @@ impl Sink for InfluxSink {
             sieve.note(group, verdict);
         }
         let (fates, stopped) = sieve.end();
+        self.pause.borrow_mut().note(stopped.as_ref(), Instant::now());
         let is_any_stored = fates.contains(&Fate::Stored);
         let is_one_line = |record: &OutgoingRecord| record.data.split_inclusive(|byte| *byte == b'\n').count() == 1;
         let lines_alone: Vec<bool> = records.iter().map(is_one_line).collect();

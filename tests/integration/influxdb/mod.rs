@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::{Client, publish_packet};
 use crate::gateway::{Gateway, ledger_line, wait_until};
@@ -214,6 +214,30 @@ fn a_backlog_that_is_too_old_does_not_stop_what_is_not() {
         assert_eq!(counts, [("across".to_owned(), 170), ("new".to_owned(), 200)].into(), "{kind}");
         assert!(!std::fs::read_to_string(&gateway.log).unwrap().contains("halted"));
     }
+}
+
+/// Also where it is asked for when some points of the request are decided already.
+#[test]
+fn a_pause_that_the_server_asks_for_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start();
+    let cut = 1_795_465_865_000;
+    server.order("oldest_ms", cut);
+    // Some are too old; these are; and those that are not have to wait for a second.
+    server.order("none", 2);
+    server.order("429", 1);
+    let gateway = start(folder.path(), &server.config("influxdb1", "streams = ['raw']"));
+    let reading = |ts: u64| json!({"value": 20.5, "ts": ts});
+    let readings = json!([reading(cut - 2), reading(cut - 1), reading(cut), reading(cut + 1)]);
+    Client::connect(gateway.mqtt, "tank").publish("devices/tank/temperature", readings.to_string());
+    wait_until("everything is decided", || ledger(&gateway, "raw")["buffered"] == 0);
+    let line = ledger(&gateway, "raw");
+    assert_eq!((&line["dead_lettered"], &line["delivered"]), (&2.into(), &2.into()), "{line}");
+    let seen = server.get("/seen");
+    let asked = seen.iter().position(|write| write["fault"] == "429").unwrap();
+    assert_eq!(asked, 2, "{seen:?}");
+    let at = |write: &Value| write["at"].as_f64().unwrap();
+    assert!(at(&seen[asked + 1]) >= at(&seen[asked]) + 1.0, "{seen:?}");
 }
 
 /// Where nothing of what is not too old is taken, few are given up, and the rest is there when it is mended.
