@@ -12,6 +12,7 @@ use super::Exit;
 use super::configuration::{ConfigArguments, absolute, no_file};
 use super::{bridge, rules, run};
 use crate::admin::ledger::{self, LedgerLine, StoreView};
+use crate::bridge::BridgeSettings;
 use crate::config::Configuration;
 use crate::core::detection::detectors::limit::Bounds;
 use crate::core::detection::detectors::profile::Rule;
@@ -25,6 +26,7 @@ use crate::ingest::Ingest;
 use crate::ingest::explain::{self, Explained};
 use crate::keys::units::{approximate_size, format_duration};
 use crate::mqtt::Unrouted;
+use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::kind::SinkSettings;
 use crate::sinks::links::LinkConfiguration;
 use crate::store::retention::{Capacity, WhenFull};
@@ -332,6 +334,22 @@ fn unknown_links(links: &[LinkConfiguration]) -> impl Iterator<Item = String> + 
     })
 }
 
+/// What sends past the links, while something is limited on one of them.
+fn past_links(configuration: &Configuration) -> Vec<String> {
+    if !configuration.links.iter().any(|link| link.settings.has_limit()) {
+        return Vec::new();
+    }
+    let is_past = |sink: &&SinkSettings| sink.travel.link.is_none() && ArchiveSink::of(sink).is_none();
+    let sinks = configuration.sinks.iter().filter(is_past);
+    let sinks =
+        sinks.map(|sink| format!("sink {}: it is on no [[link]], so no budget counts what it sends", sink.name));
+    let leaves = |bridge: &&BridgeSettings| !bridge.broker.endpoint.is_loopback();
+    let bridges = configuration.bridges.iter().filter(leaves);
+    let bridges = bridges
+        .map(|bridge| format!("bridge {}: bridges are on no [[link]], so no budget counts what passes", bridge.name()));
+    sinks.chain(bridges).collect()
+}
+
 /// Warnings about settings that are allowed but may surprise.
 fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> Vec<String> {
     let room = Room::look(configuration.sinks.len(), configuration.streams.len());
@@ -340,6 +358,7 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
     let shortage = room.and_then(|room| room.shortage(configuration.edge.connections_max));
     let mut warnings: Vec<String> = shortage.into_iter().collect();
     warnings.extend(unknown_links(&configuration.links));
+    warnings.extend(past_links(configuration));
     for note in configuration.sinks.iter().flat_map(|sink| sink.sink.notes()) {
         // Several sinks may have the same note.
         if !warnings.contains(&note) {

@@ -107,6 +107,31 @@ fn wrong_variables_arguments_and_files_have_their_own_codes() {
 }
 
 #[test]
+fn check_names_what_no_budget_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[[sink]]\nname = 'files'\ntype = 'archive'\n\
+                  [[sink]]\nname = 'on'\ntype = 'http'\nurl = 'http://h'\nlink = 'lte'\n\
+                  [[sink]]\nname = 'past'\ntype = 'http'\nurl = 'http://h'\n\
+                  [[bridge]]\nname = 'cloud'\nurl = 'mqtt://h'\ntopics = ['a/# out 1']\n\
+                  [[bridge]]\nname = 'plc'\nurl = 'mqtt://127.0.0.1'\ntopics = ['b/# out 1']\n\
+                  [[link]]\nname = 'lte'\nmetered = 'yes'\n";
+    let noted = |limit: &str| {
+        let checked = check(folder.path(), &format!("{config}{limit}"));
+        assert_eq!((checked.code, checked.errors.as_str()), (0, ""));
+        let lines = checked.output.lines().filter(|line| line.contains("on no [[link]]"));
+        lines.map(|line| line.trim_start().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(noted(""), Vec::<String>::new(), "nothing is limited");
+    let notes = noted("bytes_per_month = '2GiB'\n");
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes[0].contains("sink past: it is on no [[link]], so no budget counts what it sends"), "{notes:?}");
+    assert!(
+        notes[1].contains("bridge cloud: bridges are on no [[link]], so no budget counts what passes"),
+        "{notes:?}"
+    );
+}
+
+#[test]
 fn check_says_what_would_run_and_begins_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let config = "mqtt.listen = '0.0.0.0:1883'\nmqtt.insecure = true\nstore.size_max = '64MiB'\nstore.when_full = 'refuse'\n\
