@@ -27,10 +27,8 @@ class Gateway:
         self.start()
 
     def start(self) -> None:
-        self.program = Program([binary("outrider"), "run", "--config", str(self.configuration)], self.folder / "gateway.log", {})
-        line = self.program.output.readline()
-        assert line, self.log()
-        self.admin = json.loads(line)["admin"]
+        self.program = Program([binary("outrider"), "run", "--config", str(self.configuration)], self.folder / "gateway.log", {"NO_PROXY": "*"})
+        self.admin = self.program.ready()["admin"]
 
     def kill(self) -> None:
         self.program.process.kill()
@@ -58,6 +56,11 @@ class Gateway:
             return row if row["buffered"] == 0 else {}
 
         return wait_for(f"everything to be delivered to {name}", done)
+
+    def dead_letters(self) -> str:
+        """What was refused, with the reasons."""
+        command = [binary("outrider"), "buffer", "dead-letters", "list", "--config", str(self.configuration)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def log(self) -> str:
         return (self.folder / "gateway.log").read_text()

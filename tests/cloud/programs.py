@@ -62,12 +62,12 @@ class Program:
             self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, env=os.environ | environment, text=True)
         assert self.process.stdout is not None
         self.output = self.process.stdout
-        self.name = arguments[0]
+        self.name, self.log = arguments[0], log
 
     def ready(self) -> dict[str, Any]:
         """The line that a program prints when it is ready."""
         line = self.output.readline()
-        assert line, f"{self.name} did not start"
+        assert line, f"{self.name} did not start: {self.log.read_text()}"
         return json.loads(line)
 
     def end(self) -> None:

@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from gateway import Gateway
 from influxdb import InfluxDb, VictoriaMetrics, now_ms
+from lives import Gateway
 from programs import binary, wait_for
 from publishing import publish
 
@@ -47,7 +47,7 @@ class Influx(unittest.TestCase):
         return gateway
 
     def settled(self, gateway: Gateway, stream: str = "raw") -> dict[str, Any]:
-        row = gateway.settled("points", stream)
+        row = gateway.ledger("points", stream)
         print({key: row[key] for key in ("stream", "accepted", "delivered", "dead_lettered", "passed_over")})
         return row
 
@@ -56,11 +56,11 @@ class Influx(unittest.TestCase):
         gateway = self.gateway("kills")
         first = 0
         for end in ("server", "gateway", "both", "none"):
-            publish(gateway.mqtt, readings("a", first, 300))
+            publish(gateway.address, readings("a", first, 300))
             first += 300
             if end in ("server", "both"):
                 self.server.kill()
-            publish(gateway.mqtt, readings("b", first, 300))
+            publish(gateway.address, readings("b", first, 300))
             first += 300
             if end in ("gateway", "both"):
                 gateway.kill()
@@ -78,7 +78,7 @@ class Influx(unittest.TestCase):
             self.server.make(database)
             gateway = self.gateway(database, **keys)
             at_ms = now_ms() - 1000
-            publish(gateway.mqtt, [("devices/a/temperature", json.dumps({"value": number, "ts": at_ms, "seq": number}).encode()) for number in range(50)])
+            publish(gateway.address, [("devices/a/temperature", json.dumps({"value": number, "ts": at_ms, "seq": number}).encode()) for number in range(50)])
             row = self.settled(gateway)
             points = self.server.points(database, "temperature")
             print(f"{database}: {len(points)} points of {row['delivered']} delivered")
@@ -92,7 +92,7 @@ class Influx(unittest.TestCase):
         gateway = self.gateway("conflict")
         self.server.kill()
         messages = readings("a", 0, 100) + [("devices/a/level", b"7.5"), ("devices/b/level", b"8.5")] + readings("b", 100, 100)
-        publish(gateway.mqtt, messages)
+        publish(gateway.address, messages)
         self.server.start()
         row = self.settled(gateway)
         self.assertEqual((row["dead_lettered"], row["delivered"]), (2, 200))
@@ -104,8 +104,8 @@ class Influx(unittest.TestCase):
         gateway = self.gateway("short", streams=["raw"])
         self.server.kill()
         hour_ms = 3_600_000
-        publish(gateway.mqtt, readings("old", 0, 400, now_ms() - 5 * hour_ms))
-        publish(gateway.mqtt, readings("new", 400, 200, now_ms() - hour_ms))
+        publish(gateway.address, readings("old", 0, 400, now_ms() - 5 * hour_ms))
+        publish(gateway.address, readings("new", 400, 200, now_ms() - hour_ms))
         self.server.start()
         row = self.settled(gateway)
         self.assertEqual((row["dead_lettered"], row["delivered"]), (400, 200))
@@ -115,7 +115,7 @@ class Influx(unittest.TestCase):
 
     def test_a_database_that_is_made_later_gets_everything(self) -> None:
         gateway = self.gateway("late")
-        publish(gateway.mqtt, readings("a", 0, 50))
+        publish(gateway.address, readings("a", 0, 50))
         wait_for("words", lambda: "database not found" in (gateway.sink("points")["last_error"] or ""))
         self.server.make("late")
         self.assertEqual(self.settled(gateway)["delivered"], 50)
@@ -126,7 +126,7 @@ class Influx(unittest.TestCase):
         gateway = self.gateway("names")
         names = ["tank 1", "a,b=c", 'say "hi"', "trück", "50%", "end\\", "a\\,b", "%5C"]
         # Impossible temperatures are anomalies and alerts.
-        publish(gateway.mqtt, [(f"devices/{name}/temperature", b"-127") for name in names] + [("devices/nobody/temperature", b"nan")])
+        publish(gateway.address, [(f"devices/{name}/temperature", b"-127") for name in names] + [("devices/nobody/temperature", b"nan")])
         for measurement in ("outrider_anomalies", "outrider_alerts", "outrider_gateway", "outrider_ledger"):
             wait_for(measurement, lambda measurement=measurement: self.server.points("names", measurement))
         row = self.settled(gateway)
@@ -161,15 +161,15 @@ class Victoria(unittest.TestCase):
         gateway = Gateway(folder / "gateway", section("victoriametrics", server.url, database="fleet"))
         self.addCleanup(gateway.end)
         at_ms = now_ms() - 3_600_000
-        publish(gateway.mqtt, readings("a", 0, 300, at_ms))
+        publish(gateway.address, readings("a", 0, 300, at_ms))
         server.program.process.terminate()
         server.program.process.wait(60)
         server.end()
-        publish(gateway.mqtt, readings("a", 300, 300, at_ms + 300))
+        publish(gateway.address, readings("a", 300, 300, at_ms + 300))
         server.start()
         # The control of what `check` says: it answers for these as for any other.
-        publish(gateway.mqtt, readings("old", 600, 100, now_ms() - 5 * 86_400_000))
-        row = gateway.settled("points")
+        publish(gateway.address, readings("old", 600, 100, now_ms() - 5 * 86_400_000))
+        row = gateway.ledger("points")
         self.assertEqual((row["delivered"], row["accepted"], row["dead_lettered"]), (700, 700, 0))
         points = wait_for("everything that is kept", lambda: self.complete(server, 600))
         self.assertEqual(Counter(value for _, _, value in points), Counter(map(float, range(600))))

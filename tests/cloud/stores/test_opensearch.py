@@ -7,10 +7,10 @@ import threading
 import unittest
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
+from lives import Gateway
 from opensearch import OpenSearch
-from programs import ROOT, Program, binary, run_fleet, wait_for
+from programs import ROOT, run_fleet, wait_for
 from publishing import publish
 
 TEMPLATE = json.loads((ROOT / "config/opensearch/opensearch.json").read_text())
@@ -18,45 +18,23 @@ STREAMS = ["raw", "anomalies", "trips"]
 FLEET = ["--vehicles", "5", "--duration", "4s", "--interval", "100ms"]
 
 
-class Gateway:
-    """May be killed and started again."""
+class SearchGateway(Gateway):
+    """With a sink that takes every stream, also one of a rule."""
 
     def __init__(self, folder: Path, url: str, keys: str = "") -> None:
-        self._folder = folder
-        folder.mkdir()
-        (folder / "outrider.toml").write_text(
-            f'[gateway]\nid = "Truck 42"\n[store]\npath = "{folder / "state"}"\n[mqtt]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n'
-            '[[stream]]\nname = "trips"\n[[rule]]\nname = "trip"\nsql = "SELECT * FROM \'trips/+\'"\n[rule.stream]\nname = "trips"\n'
-            f'[[sink]]\nname = "search"\ntype = "opensearch"\nurl = "{url}"\nbatch_delay = "50ms"\ntimeout = "10s"\n{keys}'
-        )
-        self.start()
+        rule = '[[stream]]\nname = "trips"\n[[rule]]\nname = "trip"\nsql = "SELECT * FROM \'trips/+\'"\n[rule.stream]\nname = "trips"\n'
+        sink = f'[[sink]]\nname = "search"\ntype = "opensearch"\nurl = "{url}"\nbatch_delay = "50ms"\ntimeout = "10s"\n{keys}'
+        super().__init__(folder, rule, sink, name="Truck 42")
 
-    def start(self) -> None:
-        arguments = [binary("outrider"), "run", "--config", str(self._folder / "outrider.toml")]
-        self._program = Program(arguments, self._folder / "gateway.log", {"NO_PROXY": "*"})
-        ready = self._program.ready()
-        self.mqtt, self._admin = ready["mqtt"], ready["admin"]
-
-    def kill(self) -> None:
-        self._program.process.kill()
-        self._program.end()
-
-    def end(self) -> None:
-        self._program.end()
-
-    def status(self) -> dict[str, Any]:
-        with urlopen(f"http://{self._admin}/api/status", timeout=30) as answer:
-            return json.load(answer)
-
-    def ledger(self) -> dict[str, dict[str, int]]:
+    def lines(self) -> dict[str, dict[str, int]]:
+        """Of the ledger, by stream."""
         return {line["stream"]: line for line in self.status()["ledger"] if line["sink"] == "search"}
 
     def error(self, stream: str) -> str:
-        (found,) = [sink for sink in self.status()["sinks"] if sink["stream"] == stream]
-        return found["last_error"] or ""
+        return self.sink("search", stream)["last_error"] or ""
 
     def is_done(self) -> bool:
-        return all(line["buffered"] == 0 for line in self.ledger().values())
+        return all(line["buffered"] == 0 for line in self.lines().values())
 
 
 def fleet(address: str, number: int = 0) -> dict[str, Any]:
@@ -77,18 +55,18 @@ class OpenSearchTest(unittest.TestCase):
         answer = self.server.call("PUT", "/_index_template/outrider", TEMPLATE)
         assert answer.get("acknowledged"), answer
 
-    def gateway(self, keys: str = "") -> Gateway:
-        gateway = Gateway(Path(self.folder.name) / self.id().rsplit(".", 1)[1], self.server.url, keys)
+    def gateway(self, keys: str = "") -> SearchGateway:
+        gateway = SearchGateway(Path(self.folder.name) / self.id().rsplit(".", 1)[1], self.server.url, keys)
         self.addCleanup(gateway.end)
         return gateway
 
-    def expect_ledger(self, gateway: Gateway, dead_lettered: int = 0) -> list[dict[str, Any]]:
+    def expect_ledger(self, gateway: SearchGateway, dead_lettered: int = 0) -> list[dict[str, Any]]:
         """What is there is what is counted as delivered: by number, by identity, and once."""
         wait_for("everything to be delivered", gateway.is_done)
         status = gateway.status()
         self.assertTrue(status["ledger_adds_up"], status)
         found = []
-        for stream, line in gateway.ledger().items():
+        for stream, line in gateway.lines().items():
             documents = self.server.documents(f"outrider-{stream}-*")
             for document in documents:
                 source = document["_source"]
@@ -102,7 +80,7 @@ class OpenSearchTest(unittest.TestCase):
             else:
                 self.assertEqual(len(documents), line["delivered"], line)
             found += documents
-        self.assertEqual(sum(line["dead_lettered"] for line in gateway.ledger().values()), dead_lettered)
+        self.assertEqual(sum(line["dead_lettered"] for line in gateway.lines().values()), dead_lettered)
         return [document["_source"] for document in found]
 
     def expect_fleet(self, documents: list[dict[str, Any]], acknowledged: int) -> None:
@@ -111,12 +89,12 @@ class OpenSearchTest(unittest.TestCase):
 
     def test_each_type_of_record_is_found_by_its_fields(self) -> None:
         gateway = self.gateway()
-        summary = fleet(gateway.mqtt)
+        summary = fleet(gateway.address)
         trips = [b'{"a": {"b": [1, "x"]}}', b"17", b'"text"', b'{"": {"..": null}}']
-        publish(gateway.mqtt, [("trips/a", trip) for trip in trips])
+        publish(gateway.address, [("trips/a", trip) for trip in trips])
         note = {"value": 1, "when": "2026-01-01", "a": "x", "a.b": "y", "": "z"}
-        publish(gateway.mqtt, [("devices/odd/level", json.dumps(note).encode()), ("devices/odd/level", b'{"value": 2, "when": "never"}')])
-        wait_for("the trips", lambda: gateway.ledger()["trips"]["delivered"] == len(trips))
+        publish(gateway.address, [("devices/odd/level", json.dumps(note).encode()), ("devices/odd/level", b'{"value": 2, "when": "never"}')])
+        wait_for("the trips", lambda: gateway.lines()["trips"]["delivered"] == len(trips))
         documents = self.expect_ledger(gateway)
         self.expect_fleet(documents, summary["readings_acknowledged"])
         for stream, query in [
@@ -137,17 +115,17 @@ class OpenSearchTest(unittest.TestCase):
         template["template"]["mappings"]["properties"]["attributes"] = {"dynamic": False, "properties": {"when": {"type": "date"}}}
         self.assertTrue(self.server.call("PUT", "/_index_template/outrider", template).get("acknowledged"))
         gateway = self.gateway()
-        publish(gateway.mqtt, [("devices/first/level", b'{"value": 1}')])
+        publish(gateway.address, [("devices/first/level", b'{"value": 1}')])
         wait_for("the index", lambda: self.server.count("outrider-raw-*") == 1)
         acknowledged = 0
         # By whom an operator, and by whom a disk that is full, is imitated.
         for block, words in [("write", "FORBIDDEN/8/index write"), ("read_only_allow_delete", "TOO_MANY_REQUESTS/12/disk usage")]:
             self.server.call("PUT", "/outrider-raw-*/_settings", {"index.blocks": {block: True}})
-            acknowledged += fleet(gateway.mqtt, int(block != "write"))["readings_acknowledged"]
+            acknowledged += fleet(gateway.address, int(block != "write"))["readings_acknowledged"]
             payloads = [b'{"value": 1, "when": "2026-01-01"}', b'{"value": 2, "when": "never"}', b'{"value": 3}']
-            publish(gateway.mqtt, [("devices/odd/level", payload) for payload in payloads])
+            publish(gateway.address, [("devices/odd/level", payload) for payload in payloads])
             wait_for(block, lambda words=words: words in gateway.error("raw"))
-            self.assertEqual(gateway.ledger()["raw"]["dead_lettered"], int(block != "write"))
+            self.assertEqual(gateway.lines()["raw"]["dead_lettered"], int(block != "write"))
             self.server.call("PUT", "/outrider-raw-*/_settings", {"index.blocks": {block: None}})
             wait_for("everything to be delivered", gateway.is_done)
         documents = self.expect_ledger(gateway, dead_lettered=2)
@@ -159,7 +137,7 @@ class OpenSearchTest(unittest.TestCase):
         acknowledged = 0
         for number in range(3):
             summaries: list[dict[str, Any]] = []
-            run = lambda address=gateway.mqtt, number=number, summaries=summaries: summaries.append(fleet(address, number))  # noqa: E731
+            run = lambda address=gateway.address, number=number, summaries=summaries: summaries.append(fleet(address, number))  # noqa: E731
             thread = threading.Thread(target=run)
             thread.start()
             before = self.server.count("outrider-raw-*")
@@ -178,10 +156,10 @@ class OpenSearchTest(unittest.TestCase):
         template = TEMPLATE | {"data_stream": {}, "priority": 401, "index_patterns": ["outrider-ds-*"]}
         self.assertTrue(self.server.call("PUT", "/_index_template/outrider-ds", template).get("acknowledged"))
         gateway = self.gateway('index = "outrider-ds-{stream}"\nstreams = ["raw", "trips"]\n')
-        summary = fleet(gateway.mqtt)
+        summary = fleet(gateway.address)
         wait_for("everything to be delivered", gateway.is_done)
         self.assertEqual(self.server.count("outrider-ds-raw"), summary["readings_acknowledged"])
-        self.assertEqual(gateway.ledger()["raw"]["delivered"], summary["readings_acknowledged"])
+        self.assertEqual(gateway.lines()["raw"]["delivered"], summary["readings_acknowledged"])
         self.server.call("DELETE", "/_data_stream/outrider-ds-raw")
 
 
