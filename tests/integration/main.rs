@@ -4,6 +4,7 @@
 
 mod archive;
 mod client;
+mod fake;
 mod fake_broker;
 mod gateway;
 mod in_process;

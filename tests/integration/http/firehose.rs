@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::fake::Fake;
-use super::{expect_all, sink, wait_for_delivery};
+use super::{expect_all, sink, survive, wait_for_delivery};
 use crate::client::Client;
+use crate::fake::Fake;
 use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::kinesis::fleet::Fleet;
 
@@ -24,24 +24,12 @@ fn start(folder: &Path, endpoint: &Fake, keys: &str) -> Gateway {
 #[test]
 fn through_wrong_lost_late_and_false_answers_what_arrives_is_what_the_ledger_says() {
     let folder = tempfile::tempdir().unwrap();
-    let mut endpoint = Fake::start("firehose_endpoint.py");
+    let mut endpoint = Fake::start("http/firehose_endpoint.py");
     let gateway =
         start(folder.path(), &endpoint, "compression = 'gzip'\nbatch_delay = '20ms'\nrequest_size_max = '64KiB'");
-    let mut fleet = Fleet::default();
-    fleet.publish(gateway.mqtt, 20);
     let faults =
         ["500", "lost", "late", "wrong-id", "no-timestamp", "html", "long", "429", "401", "foreign-400", "302"];
-    for fault in faults {
-        endpoint.order(fault, 2);
-        endpoint.order("none", 1);
-        fleet.publish(gateway.mqtt, 5);
-    }
-    wait_for_delivery(&gateway);
-    expect_all(&gateway, endpoint.get("/"), 75);
-    endpoint.expect_no_problems();
-    for fault in faults {
-        assert!(endpoint.has_seen(fault), "no {fault}");
-    }
+    survive(&faults, &mut endpoint, &gateway);
     let log = std::fs::read_to_string(&gateway.log).unwrap();
     assert!(log.contains("no room for (not shown) at (not shown)") && !log.contains("hidden-key"), "{log}");
 }
@@ -50,7 +38,7 @@ fn through_wrong_lost_late_and_false_answers_what_arrives_is_what_the_ledger_say
 #[test]
 fn a_repeat_has_the_id_of_the_first() {
     let folder = tempfile::tempdir().unwrap();
-    let mut endpoint = Fake::start("firehose_endpoint.py");
+    let mut endpoint = Fake::start("http/firehose_endpoint.py");
     endpoint.order("lost", 3);
     let gateway = start(folder.path(), &endpoint, "streams = ['raw']\nrequests_in_flight = 1");
     let mut device = Client::connect(gateway.mqtt, "device");
@@ -63,7 +51,7 @@ fn a_repeat_has_the_id_of_the_first() {
 #[test]
 fn a_request_that_is_too_large_is_halved_down_to_the_record() {
     let folder = tempfile::tempdir().unwrap();
-    let mut endpoint = Fake::start("firehose_endpoint.py");
+    let mut endpoint = Fake::start("http/firehose_endpoint.py");
     endpoint.order("body_max", 4_000);
     let gateway = start(folder.path(), &endpoint, "batch_delay = '50ms'");
     let mut fleet = Fleet::default();
@@ -82,7 +70,7 @@ fn a_request_that_is_too_large_is_halved_down_to_the_record() {
 #[test]
 fn of_a_request_that_the_endpoint_refuses_only_the_record_to_blame_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
-    let endpoint = Fake::start("firehose_endpoint.py");
+    let endpoint = Fake::start("http/firehose_endpoint.py");
     let gateway = start(folder.path(), &endpoint, "streams = ['raw']\nbatch_delay = '300ms'");
     let mut fleet = Fleet::default();
     let mut device = Client::connect(gateway.mqtt, "device");
@@ -102,7 +90,7 @@ fn of_a_request_that_the_endpoint_refuses_only_the_record_to_blame_is_given_up()
 #[test]
 fn a_refusal_without_our_request_id_halts_the_sink() {
     let folder = tempfile::tempdir().unwrap();
-    let mut endpoint = Fake::start("firehose_endpoint.py");
+    let mut endpoint = Fake::start("http/firehose_endpoint.py");
     endpoint.order("foreign-400", 3);
     let gateway = start(folder.path(), &endpoint, "streams = ['raw']\nrequests_in_flight = 1");
     Fleet::default().publish(gateway.mqtt, 1);
@@ -115,7 +103,7 @@ fn a_refusal_without_our_request_id_halts_the_sink() {
 #[test]
 fn a_wrong_access_key_halts_the_sink_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let mut endpoint = Fake::start("firehose_endpoint.py");
+    let mut endpoint = Fake::start("http/firehose_endpoint.py");
     endpoint.order("401", 50);
     let gateway = start(folder.path(), &endpoint, "streams = ['raw']");
     Fleet::default().publish(gateway.mqtt, 1);

@@ -271,7 +271,7 @@ fn bytes_of_tls_are_counted_through_a_tunnel() {
         gateway
     };
     // The control: whoever has another name is not believed. Of a handshake that is broken off not everything is read, so it is not compared.
-    let (folder, meter) = (tempfile::tempdir().unwrap(), Meter::start(receiver.tls));
+    let (folder, meter) = (tempfile::tempdir().unwrap(), Meter::start(receiver.tls()));
     let proxy = Proxy::start(meter.address);
     let gateway = start(folder.path(), "other.invalid", &proxy);
     wait_until("it names the certificate", || {
@@ -281,7 +281,7 @@ fn bytes_of_tls_are_counted_through_a_tunnel() {
     });
     assert_eq!(receiver.get("/seen"), Vec::<Value>::new());
     assert!(gateway.stop().success());
-    let (folder, meter) = (tempfile::tempdir().unwrap(), Meter::start(receiver.tls));
+    let (folder, meter) = (tempfile::tempdir().unwrap(), Meter::start(receiver.tls()));
     let proxy = Proxy::start(meter.address);
     let gateway = start(folder.path(), "ingest.invalid", &proxy);
     wait_for_delivery(&gateway);

@@ -1,6 +1,5 @@
 //! The `http` sink against a receiver that is not ours: a small server built on Python's standard library.
 
-mod fake;
 mod firehose;
 mod given_up;
 mod links;
@@ -8,13 +7,13 @@ mod meter;
 mod splunk;
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::ops::{Deref, DerefMut};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::client::{Client, publish_packet};
+use crate::fake::Fake;
 use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::kinesis::fleet::{DEVICES, Fleet};
 use crate::narrow::{Manner, Narrow};
@@ -23,39 +22,12 @@ use crate::proxy::Proxy;
 /// Of nobody but the receiver: a key, and a certificate for `ingest.invalid` that is signed with it and valid until 2120.
 pub const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/http/receiver.pem");
 
-struct Receiver {
-    child: Child,
-    address: SocketAddr,
-    /// The same service with TLS.
-    tls: SocketAddr,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+/// Takes posts, over TLS as well.
+struct Receiver(Fake);
 
 impl Receiver {
     fn start() -> Receiver {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/http/receiver.py");
-        let mut command = Command::new("python3");
-        let mut child =
-            command.args([script, CERTIFICATE]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let orders = child.stdin.take().unwrap();
-        let mut answers = BufReader::new(child.stdout.take().unwrap());
-        let mut ports = String::new();
-        answers.read_line(&mut ports).unwrap();
-        let mut addresses =
-            ports.split_whitespace().map(|port| SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap())));
-        let (address, tls) = (addresses.next().unwrap(), addresses.next().unwrap());
-        Receiver { child, address, tls, orders, answers }
-    }
-
-    /// Orders how the next `count` requests are answered, or sets `body_max`.
-    fn order(&mut self, what: &str, count: u64) {
-        writeln!(self.orders, "{what} {count}").unwrap();
-        self.answers.read_line(&mut String::new()).unwrap();
-    }
-
-    fn get(&self, path: &str) -> Vec<Value> {
-        serde_json::from_str(&crate::gateway::get(self.address, path).1).unwrap()
+        Receiver(Fake::start_with("http/receiver.py", &[CERTIFICATE], &[]))
     }
 
     /// Records in order of acceptance.
@@ -69,11 +41,17 @@ impl Receiver {
     }
 }
 
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Receiver {
+    type Target = Fake;
+
+    fn deref(&self) -> &Fake {
+        &self.0
+    }
+}
+
+impl DerefMut for Receiver {
+    fn deref_mut(&mut self) -> &mut Fake {
+        &mut self.0
     }
 }
 
@@ -122,6 +100,23 @@ fn expect_all(gateway: &Gateway, records: Vec<Value>, count: u64) {
     assert_eq!(fault_of_fleet(&records, count), None);
     let delivered = ledger_line(&gateway.status(), "web", "raw")["delivered"].as_u64();
     assert_eq!(delivered, Some(identities(&records).len() as u64));
+}
+
+/// A fleet publishes, also after each of these faults was ordered twice: everything arrives, and gives no offence.
+fn survive(faults: &[&str], service: &mut Fake, gateway: &Gateway) {
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 20);
+    for fault in faults {
+        service.order(fault, 2);
+        service.order("none", 1);
+        fleet.publish(gateway.mqtt, 5);
+    }
+    wait_for_delivery(gateway);
+    expect_all(gateway, service.get("/"), 20 + 5 * faults.len() as u64);
+    service.expect_no_problems();
+    for fault in faults {
+        assert!(service.has_seen(fault), "no {fault}");
+    }
 }
 
 /// A rule calls a service, which is down at first, and the gateway is killed meanwhile.
@@ -367,7 +362,7 @@ fn a_service_with_tls_is_reached_through_a_tunnel_once_the_proxy_opens_one() {
     for variable in ["HTTPS_PROXY", "https_proxy"] {
         let folder = tempfile::tempdir().unwrap();
         let receiver = Receiver::start();
-        let proxy = Proxy::start(receiver.tls);
+        let proxy = Proxy::start(receiver.tls());
         proxy.open_tunnels(false);
         let gateway = start_behind(folder.path(), "https://ingest.invalid/in", &[(variable, &proxy.url())]);
         let mut fleet = Fleet::default();
@@ -391,7 +386,7 @@ fn a_proxy_may_be_spoken_to_by_tls() {
     let made = Command::new(env!("CARGO_BIN_EXE_outrider")).args(["cert", "init"]).arg(&certificates).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let receiver = Receiver::start();
-    let proxy = Proxy::start(receiver.tls);
+    let proxy = Proxy::start(receiver.tls());
     let url = format!("https://{}", proxy.behind_tls(&certificates));
     // The control: its CA is not known.
     let gateway = start_behind(folder.path(), "https://ingest.invalid/in", &[("HTTPS_PROXY", &url)]);
@@ -421,7 +416,7 @@ fn a_proxy_may_be_spoken_to_by_tls() {
 fn at_the_end_of_a_tunnel_the_certificate_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start();
-    let proxy = Proxy::start(receiver.tls);
+    let proxy = Proxy::start(receiver.tls());
     let gateway = start_behind(folder.path(), "https://other.invalid:8443/in", &[("HTTPS_PROXY", &proxy.url())]);
     Fleet::default().publish(gateway.mqtt, 1);
     wait_until("it names the certificate", || {

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::fake::Fake;
-use super::{expect_all, identities, sink, wait_for_delivery};
+use super::{expect_all, identities, sink, survive, wait_for_delivery};
 use crate::client::Client;
+use crate::fake::Fake;
 use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::kinesis::fleet::Fleet;
 
@@ -34,22 +34,9 @@ const SOON: &str = "acknowledge_timeout = '1s'";
 #[test]
 fn what_is_lost_behind_the_collector_is_posted_again_until_it_is_stored() {
     let folder = tempfile::tempdir().unwrap();
-    let mut collector = Fake::start("hec.py");
+    let mut collector = Fake::start("http/hec.py");
     let gateway = start(folder.path(), &collector, &format!("{SOON}\ncompression = 'gzip'"));
-    let mut fleet = Fleet::default();
-    fleet.publish(gateway.mqtt, 20);
-    let faults = ["busy", "lost", "vanish", "late", "html", "token"];
-    for fault in faults {
-        collector.order(fault, 2);
-        collector.order("none", 1);
-        fleet.publish(gateway.mqtt, 5);
-    }
-    wait_for_delivery(&gateway);
-    expect_all(&gateway, collector.get("/"), 50);
-    collector.expect_no_problems();
-    for fault in faults {
-        assert!(collector.has_seen(fault), "no {fault}");
-    }
+    survive(&["busy", "lost", "vanish", "late", "html", "token"], &mut collector, &gateway);
     let log = std::fs::read_to_string(&gateway.log).unwrap();
     assert!(log.contains("does not accept the token") && !log.contains("hidden-token"), "{log}");
 }
@@ -58,7 +45,7 @@ fn what_is_lost_behind_the_collector_is_posted_again_until_it_is_stored() {
 #[test]
 fn nothing_counts_as_delivered_before_it_is_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
-    let mut collector = Fake::start("hec.py");
+    let mut collector = Fake::start("http/hec.py");
     collector.order("vanish", 3);
     let gateway = start(folder.path(), &collector, &format!("{SOON}\nstreams = ['raw']"));
     Fleet::default().publish(gateway.mqtt, 1);
@@ -77,7 +64,7 @@ fn nothing_counts_as_delivered_before_it_is_acknowledged() {
 #[test]
 fn without_acknowledgements_what_is_received_counts() {
     let folder = tempfile::tempdir().unwrap();
-    let mut collector = Fake::start("hec.py");
+    let mut collector = Fake::start("http/hec.py");
     collector.order("acknowledgements", 0);
     collector.order("vanish", 1);
     let gateway = start(folder.path(), &collector, "acknowledge = false\nstreams = ['raw']\nrequests_in_flight = 1");
@@ -92,7 +79,7 @@ fn without_acknowledgements_what_is_received_counts() {
 fn no_indexer_acknowledges_what_another_one_has_lost() {
     for is_sticky in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        let mut collector = Fake::start("hec.py");
+        let mut collector = Fake::start("http/hec.py");
         collector.order("indexers", 3);
         collector.order("sticky", is_sticky.into());
         let gateway = start(folder.path(), &collector, &format!("{SOON}\nstreams = ['raw']\nrequests_in_flight = 4"));
@@ -124,7 +111,7 @@ fn no_indexer_acknowledges_what_another_one_has_lost() {
 #[test]
 fn of_a_refused_post_only_the_event_to_blame_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
-    let collector = Fake::start("hec.py");
+    let collector = Fake::start("http/hec.py");
     let gateway = start(folder.path(), &collector, "streams = ['raw']\nbatch_delay = '300ms'");
     let mut fleet = Fleet::default();
     let mut device = Client::connect(gateway.mqtt, "device");
@@ -147,7 +134,7 @@ fn of_a_refused_post_only_the_event_to_blame_is_given_up() {
 #[test]
 fn when_everything_is_refused_the_sink_is_halted() {
     let folder = tempfile::tempdir().unwrap();
-    let mut collector = Fake::start("hec.py");
+    let mut collector = Fake::start("http/hec.py");
     collector.order("refuse", 100_000);
     let gateway = start(folder.path(), &collector, "streams = ['raw']");
     Fleet::default().publish(gateway.mqtt, 20);
@@ -161,7 +148,7 @@ fn when_everything_is_refused_the_sink_is_halted() {
 #[test]
 fn a_token_without_acknowledgements_is_told_and_gets_few_repeats() {
     let folder = tempfile::tempdir().unwrap();
-    let mut collector = Fake::start("hec.py");
+    let mut collector = Fake::start("http/hec.py");
     collector.order("acknowledgements", 0);
     let gateway = start(folder.path(), &collector, "streams = ['raw']\nrequests_in_flight = 1");
     Fleet::default().publish(gateway.mqtt, 1);
@@ -181,7 +168,7 @@ fn a_token_without_acknowledgements_is_told_and_gets_few_repeats() {
 #[test]
 fn a_closed_path_of_acknowledgements_is_told_and_gets_few_repeats() {
     let folder = tempfile::tempdir().unwrap();
-    let mut collector = Fake::start("hec.py");
+    let mut collector = Fake::start("http/hec.py");
     collector.order("ack_path", 0);
     let gateway = start(folder.path(), &collector, &format!("{SOON}\nstreams = ['raw']\nrequests_in_flight = 1"));
     Fleet::default().publish(gateway.mqtt, 1);
@@ -196,7 +183,7 @@ fn a_closed_path_of_acknowledgements_is_told_and_gets_few_repeats() {
 #[test]
 fn no_kill_between_receipt_and_acknowledgement_loses_anything() {
     let folder = tempfile::tempdir().unwrap();
-    let mut collector = Fake::start("hec.py");
+    let mut collector = Fake::start("http/hec.py");
     let mut fleet = Fleet::default();
     for _ in 0..3 {
         collector.order("vanish", 1);
@@ -217,7 +204,7 @@ fn no_kill_between_receipt_and_acknowledgement_loses_anything() {
 #[test]
 fn alerts_alone_go_to_splunk_and_the_rest_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
-    let collector = Fake::start("hec.py");
+    let collector = Fake::start("http/hec.py");
     let gateway = start(folder.path(), &collector, "take = 'alerts'");
     let mut device = Client::connect(gateway.mqtt, "device");
     device.publish("devices/a/temperature", "-127");
@@ -233,7 +220,7 @@ fn alerts_alone_go_to_splunk_and_the_rest_is_passed_over() {
 #[test]
 fn doctor_asks_for_the_health_of_the_collector() {
     let folder = tempfile::tempdir().unwrap();
-    let mut collector = Fake::start("hec.py");
+    let mut collector = Fake::start("http/hec.py");
     std::fs::write(folder.path().join("outrider.toml"), config(&collector, "")).unwrap();
     let doctor = || {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_outrider"));

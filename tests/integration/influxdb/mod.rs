@@ -2,47 +2,24 @@
 //! Real ones are in `tests/cloud/stores`.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::client::{Client, publish_packet};
+use crate::fake::Fake;
 use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::kinesis::fleet::{DEVICES, Fleet};
 
 const TOKEN: &str = "t0k3n-of-ours";
 
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+struct Server(Fake);
 
 impl Server {
     fn start() -> Server {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/influxdb/server.py");
-        let mut child =
-            Command::new("python3").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let orders = child.stdin.take().unwrap();
-        let mut answers = BufReader::new(child.stdout.take().unwrap());
-        let mut port = String::new();
-        answers.read_line(&mut port).unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap()));
-        Server { child, address, orders, answers }
-    }
-
-    /// Orders how the next `number` writes are answered, or sets a limit.
-    fn order(&mut self, what: &str, number: u64) {
-        writeln!(self.orders, "{what} {number}").unwrap();
-        self.answers.read_line(&mut String::new()).unwrap();
-    }
-
-    fn get(&self, path: &str) -> Vec<Value> {
-        serde_json::from_str(&crate::gateway::get(self.address, path).1).unwrap()
+        Server(Fake::start("influxdb/server.py"))
     }
 
     /// What is stored of a measurement.
@@ -63,11 +40,17 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Server {
+    type Target = Fake;
+
+    fn deref(&self) -> &Fake {
+        &self.0
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Fake {
+        &mut self.0
     }
 }
 

@@ -1,25 +1,20 @@
 //! The `opensearch` sink against a cluster that is not ours: a small and strict server built on Python's standard library.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::fake::Fake;
 use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::kinesis::fleet::{DEVICES, Fleet};
 
 const STREAMS: [&str; 2] = ["raw", "anomalies"];
 
-struct Cluster {
-    child: Child,
-    address: SocketAddr,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+struct Cluster(Fake);
 
 impl Cluster {
     fn start(login: &[&str]) -> Cluster {
@@ -27,26 +22,7 @@ impl Cluster {
     }
 
     fn start_with(login: &[&str], environment: &[(&str, &str)]) -> Cluster {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/opensearch/cluster.py");
-        let mut command = Command::new("python3");
-        command.arg(script).args(login).envs(environment.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let orders = child.stdin.take().unwrap();
-        let mut answers = BufReader::new(child.stdout.take().unwrap());
-        let mut port = String::new();
-        answers.read_line(&mut port).unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap()));
-        Cluster { child, address, orders, answers }
-    }
-
-    /// Orders how the next `count` requests are answered, or sets a switch.
-    fn order(&mut self, what: &str, count: u64) {
-        writeln!(self.orders, "{what} {count}").unwrap();
-        self.answers.read_line(&mut String::new()).unwrap();
-    }
-
-    fn get(&self, path: &str) -> Vec<Value> {
-        serde_json::from_str(&crate::gateway::get(self.address, path).1).unwrap()
+        Cluster(Fake::start_with("opensearch/cluster.py", login, environment))
     }
 
     /// Documents by their ids, in the indices of this stream.
@@ -86,11 +62,17 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Cluster {
+    type Target = Fake;
+
+    fn deref(&self) -> &Fake {
+        &self.0
+    }
+}
+
+impl DerefMut for Cluster {
+    fn deref_mut(&mut self) -> &mut Fake {
+        &mut self.0
     }
 }
 
