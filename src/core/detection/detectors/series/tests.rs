@@ -1,6 +1,6 @@
 use super::*;
 use crate::batch::varint::Cursor;
-use crate::detection::detectors::state;
+use crate::detection::detectors::{Detector, state};
 
 /// Deterministic noise of about one unit.
 fn noise(i: i64) -> f64 {
