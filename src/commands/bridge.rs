@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::text::Plain;
 use crate::bridge::BridgeSettings;
+use crate::counter::many;
 
 /// What is shown of a bridge of `/api/status`.
 #[derive(Debug, Deserialize)]
@@ -40,18 +41,18 @@ impl Bridge {
             self.waiting
         );
         let more = [
-            (self.commands, "commands"),
-            (self.commands_repeated, "repeated commands left out"),
-            (self.commands_waiting, "commands wait for the clock"),
-            (self.commands_without_room, "commands have NO ROOM to wait for the clock"),
-            (self.sent_refused, "not taken by the other broker"),
-            (self.dropped, "DROPPED for lack of room"),
+            (self.commands, "command", ""),
+            (self.commands_repeated, "repeated command", " left out"),
+            (self.commands_waiting, "command", " waiting for the clock"),
+            (self.commands_without_room, "command", " with NO ROOM to wait for the clock"),
+            (self.sent_refused, "message", " not taken by the other broker"),
+            (self.dropped, "message", " DROPPED for lack of room"),
         ];
-        for (count, what) in more.into_iter().filter(|(count, _)| *count > 0) {
-            text += &format!(", {count} {what}");
+        for (count, what, how) in more.into_iter().filter(|(count, ..)| *count > 0) {
+            text += &format!(", {}{how}", many(count, what));
         }
         for (reason, count) in self.commands_refused.iter().filter(|(_, count)| **count > 0) {
-            text += &format!(", {count} commands REFUSED ({})", Plain(reason));
+            text += &format!(", {} REFUSED ({})", many(*count, "command"), Plain(reason));
         }
         if let Some(error) = &self.last_error {
             text += &format!("; {}", Plain(error));
@@ -108,8 +109,8 @@ mod tests {
         .unwrap();
         assert_eq!(
             bridge.text(),
-            "cloud: NOT connected to mqtts://b:8883, in 3, out 4, waiting out 7, 2 commands, 1 repeated commands left out, \
-             1 DROPPED for lack of room, 1 commands REFUSED (expired); no route"
+            "cloud: NOT connected to mqtts://b:8883, in 3, out 4, waiting out 7, 2 commands, 1 repeated command left out, \
+             1 message DROPPED for lack of room, 1 command REFUSED (expired); no route"
         );
     }
 }

@@ -8,7 +8,8 @@ use clap::Subcommand;
 use serde::Deserialize;
 
 use super::operate::{Method, Place, STATUS_BYTES_MAX, ask, failed};
-use super::text::{Plain, section};
+use super::text::{Plain, listed};
+use crate::counter::many;
 use crate::keys::units::{approximate_duration, approximate_size};
 
 #[derive(Debug, Subcommand)]
@@ -86,7 +87,8 @@ impl Input {
     pub fn text(&self, now_ms: i64) -> String {
         let Input { path, lag_bytes, lines, lines_refused, lines_too_long, cuts, vanished, .. } = self;
         let Input { lost_bytes, let_go, damaged, files_total, .. } = self;
-        let mut text = format!("{}: {lines} lines stored of {files_total} files", Plain(path));
+        let (stored, files) = (many(*lines, "line"), many(*files_total as u64, "file"));
+        let mut text = format!("{}: {stored} stored of {files}", Plain(path));
         if let Some(newest_ms) = self.newest_line_ms {
             let age = Duration::from_millis(u64::try_from(now_ms - newest_ms).unwrap_or(0));
             let _ = write!(text, ", the newest {} ago", approximate_duration(age));
@@ -95,15 +97,15 @@ impl Input {
             let _ = write!(text, ", {} behind", approximate_size(*lag_bytes));
         }
         let troubles = [
-            (lines_refused, "refused"),
-            (lines_too_long, "too long"),
-            (cuts, "files cut"),
-            (vanished, "files gone unseen"),
-            (let_go, "deleted files let go"),
-            (damaged, "compressed files damaged"),
+            (lines_refused, "line", "refused"),
+            (lines_too_long, "line", "too long"),
+            (cuts, "file", "cut"),
+            (vanished, "file", "gone unseen"),
+            (let_go, "deleted file", "let go"),
+            (damaged, "compressed file", "damaged"),
         ];
-        for (count, what) in troubles.into_iter().filter(|(count, _)| **count > 0) {
-            let _ = write!(text, ", {count} {what}");
+        for (count, what, how) in troubles.into_iter().filter(|(count, ..)| **count > 0) {
+            let _ = write!(text, ", {} {how}", many(*count, what));
         }
         if *lost_bytes > 0 {
             let _ = write!(text, ", {} lost", approximate_size(*lost_bytes));
@@ -128,10 +130,8 @@ impl fmt::Display for Status {
                 }
                 text
             };
-            section(f, &input.text(self.now_ms), input.files.iter().map(line), input.files_total)?;
-            if input.files_total == 0 {
-                writeln!(f, "\n{}", input.text(self.now_ms))?;
-            }
+            writeln!(f, "\n{}", input.text(self.now_ms))?;
+            listed(f, input.files.iter().map(line), input.files_total)?;
         }
         Ok(())
     }
@@ -157,11 +157,11 @@ mod tests {
         let status: Status = serde_json::from_value(serde_json::json!({ "now_ms": 91_000, "files": files, "new": 1 }))
             .expect("as it is sent");
         let expected = r"
-/d/*.log: 5 lines stored of 2 files, the newest 1.5 m ago, 40 KiB behind, 1 refused, 1 files cut, 1 compressed files damaged, 2 KiB lost: 2
+/d/*.log: 5 lines stored of 2 files, the newest 1.5 m ago, 40 KiB behind, 1 line refused, 1 file cut, 1 compressed file damaged, 2 KiB lost
   /d/a\u{1b}.log: read, 10 of 40970 bytes, 40 KiB behind
   and 1 more
 
-/e/*: 5 lines stored of 0 files, the newest 1.5 m ago, 40 KiB behind, 1 refused
+/e/*: 5 lines stored of 0 files, the newest 1.5 m ago, 40 KiB behind, 1 line refused
 ";
         assert_eq!(status.to_string(), expected);
     }

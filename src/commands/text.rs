@@ -25,6 +25,11 @@ pub fn section(
         return Ok(());
     }
     writeln!(f, "\n{what}: {total}")?;
+    listed(f, lines, total)
+}
+
+/// The lines of a list below its heading, and how many are not among them.
+pub fn listed(f: &mut fmt::Formatter<'_>, lines: impl Iterator<Item = String>, total: usize) -> fmt::Result {
     let mut shown = 0;
     for line in lines {
         writeln!(f, "  {line}")?;

@@ -21,7 +21,7 @@ use crate::handoff::{
     Entry, EntryChange, Input, PipelineGone, PipelineHandle, SessionProgress, Submission, Undecodable,
 };
 use crate::heartbeat::Beat;
-use crate::ingest::{Decoded, Ingest, SAMPLE_BYTES_MAX};
+use crate::ingest::{Decoded, Ingest, NO_MATCH, SAMPLE_BYTES_MAX, UNROUTED};
 
 /// How often the files are looked at, at rest and while they are written to.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -231,11 +231,11 @@ impl<T: From<Input>> Reader<T> {
             let is_made = content.payload(portion.header.as_deref(), line, &mut self.payload);
             let decoded = match is_made {
                 true => self.ingest.decode(&topic, &self.payload, received_at_ms, &mut batch.readings),
-                false => Decoded::Undecodable { reason: "no_match" },
+                false => Decoded::Undecodable { reason: NO_MATCH },
             };
             let reason = match decoded {
                 Decoded::Stored { .. } => continue,
-                Decoded::Unrouted => "unrouted",
+                Decoded::Unrouted => UNROUTED,
                 Decoded::Undecodable { reason } => reason,
             };
             let room = SAMPLED_BYTES_MAX.saturating_sub(batch.sampled_bytes).min(SAMPLE_BYTES_MAX);

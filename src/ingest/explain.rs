@@ -1,6 +1,6 @@
 //! What becomes of one publish, as lines of JSON for people and scripts.
 
-use super::{ClockState, Decoded, Ingest, Route, SAMPLE_BYTES_MAX, hints};
+use super::{ClockState, Decoded, Ingest, NO_MATCH, Route, SAMPLE_BYTES_MAX, UNROUTED, hints};
 use crate::core::detection::detectors::profile::{ProfileChoice, Profiles};
 use crate::core::json::write_text;
 use crate::core::reading::{Reading, Readings};
@@ -20,22 +20,23 @@ pub fn explain(routes: &[Route], topic: &str, payload: &[u8], received_at_ms: i6
         Ingest::new(routes.to_vec(), ClockState::new(true)).decode(topic, payload, received_at_ms, &mut readings);
     match decoded {
         Decoded::Stored { .. } => Explained::Readings(readings),
-        Decoded::Unrouted => Explained::Refused { reason: "unrouted", hint: hints::hint_unrouted(topic) },
+        Decoded::Unrouted => Explained::Refused { reason: UNROUTED, hint: hints::hint_unrouted(topic) },
         Decoded::Undecodable { reason } => {
             Explained::Refused { reason, hint: hints::hint(routes, topic, payload, reason) }
         }
     }
 }
 
-/// For people: what would take a publish of which a sample is kept. The routes are tried on the sample, unless it is only the beginning
-/// of the payload.
+/// For people: what would take a publish, or a line of a file, of which a sample is kept. The routes are tried on the sample, unless it is only
+/// the beginning of the payload, or no payload was made of the line. Of a line of which one was made they may say something else than of that.
 pub fn hint_of_sample(routes: &[Route], topic: &str, sample: &[u8], reason: &str) -> String {
-    if sample.len() >= SAMPLE_BYTES_MAX {
+    if sample.len() >= SAMPLE_BYTES_MAX || reason == NO_MATCH {
         return hints::why(reason).to_owned();
     }
     match explain(routes, topic, sample, 0) {
         Explained::Readings(_) => "the present configuration takes it".to_owned(),
-        Explained::Refused { hint, .. } => hint,
+        Explained::Refused { reason: now, hint } if now == reason || now == UNROUTED => hint,
+        Explained::Refused { .. } => hints::why(reason).to_owned(),
     }
 }
 
@@ -106,5 +107,17 @@ mod tests {
             "{\"refused\":\"not_json\",\"hint\":\"it is neither a number nor JSON\"}\n"
         );
         assert!(lines("x/a/t", "1").starts_with("{\"refused\":\"unrouted\",\"hint\":\"no route takes this topic; "));
+    }
+
+    #[test]
+    fn of_a_line_of_a_file_the_reason_stays_that_for_which_it_was_refused() {
+        let hint = |sample: &str, reason: &str| {
+            hint_of_sample(&Ingest::default_routes(), "devices/a", sample.as_bytes(), reason)
+        };
+        // A route would take the line, but never gets it; what it gets of another one is something else than the line.
+        assert_eq!(hint("21.5", NO_MATCH), "the line of a file does not match the `pattern` of its [[file]]");
+        assert_eq!(hint("at 12:00 C ok", "no_number"), "it holds no number");
+        assert_eq!(hint("at 12:00 C ok", "not_json"), "it is neither a number nor JSON");
+        assert_eq!(hint("{\"t\":21.5}", "no_number"), "the present configuration takes it");
     }
 }

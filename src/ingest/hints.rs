@@ -84,6 +84,11 @@ fn takes(route: Route, topic: &str, payload: &[u8]) -> bool {
     matches!(decoded, Decoded::Stored { .. }) && readings.iter().all(|reading| reading.value.is_finite())
 }
 
+/// What a `[[file]]` says of a line before any route is asked.
+pub const NO_MATCH: &str = "no_match";
+/// No route takes the topic.
+pub const UNROUTED: &str = "unrouted";
+
 /// Why a payload cannot be decoded: the word that counts it, and what that means.
 pub const REASONS: &[(&str, &str)] = &[
     ("empty", "the payload is empty"),
@@ -121,8 +126,8 @@ pub const REASONS: &[(&str, &str)] = &[
     ("not_a_number", "what the route's `value` leads to is no number"),
     ("no_time", "what the route's `time` leads to is no time, or not one of its `time_format`"),
     ("no_zone", "its time has no zone, nor has the route"),
-    ("no_match", "the line of a file does not match the `pattern` of its [[file]]"),
-    ("unrouted", "no route takes the topic of the file that the line is from"),
+    (NO_MATCH, "the line of a file does not match the `pattern` of its [[file]]"),
+    (UNROUTED, "no route takes the topic of the file that the line is from"),
 ];
 
 /// The reason in words.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use advice::route_for;
-pub use hints::REASONS;
+pub use hints::{NO_MATCH, REASONS, UNROUTED};
 pub use numbers::Numbers;
 pub use readings::ATTRIBUTES_BYTES_MAX;
 use route::Matched;
