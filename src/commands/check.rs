@@ -29,6 +29,7 @@ use crate::mqtt::Unrouted;
 use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::kind::SinkSettings;
 use crate::sinks::links::LinkConfiguration;
+use crate::sinks::s3;
 use crate::store::retention::{Capacity, WhenFull};
 use crate::store::schema::{self, FileState, OpenError, store_path};
 
@@ -341,12 +342,16 @@ fn past_links(configuration: &Configuration) -> Vec<String> {
     }
     let is_past = |sink: &&SinkSettings| sink.travel.link.is_none() && ArchiveSink::of(sink).is_none();
     let sinks = configuration.sinks.iter().filter(is_past);
+    let why = |sink: &SinkSettings| {
+        if sink.kind == s3::sink::NAME { "sinks of type s3 know no [[link]]" } else { "it is on no [[link]]" }
+    };
     let sinks =
-        sinks.map(|sink| format!("sink {}: it is on no [[link]], so no budget counts what it sends", sink.name));
+        sinks.map(|sink| format!("sink {}: {}, so what it sends is neither counted nor limited", sink.name, why(sink)));
     let leaves = |bridge: &&BridgeSettings| !bridge.broker.endpoint.is_loopback();
     let bridges = configuration.bridges.iter().filter(leaves);
-    let bridges = bridges
-        .map(|bridge| format!("bridge {}: bridges are on no [[link]], so no budget counts what passes", bridge.name()));
+    let bridges = bridges.map(|bridge| {
+        format!("bridge {}: bridges know no [[link]], so what passes is neither counted nor limited", bridge.name())
+    });
     sinks.chain(bridges).collect()
 }
 

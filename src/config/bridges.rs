@@ -1,5 +1,6 @@
 //! One `[[bridge]]`: another broker, the topics that pass, and which of them are commands.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::bridge::BridgeSettings;
@@ -12,6 +13,7 @@ use crate::core::mqtt::topic;
 use crate::keys::broker;
 use crate::keys::section::Section;
 use crate::mqtt::bridging::LocalBridge;
+use crate::sinks::address::is_same_host;
 use crate::sinks::secret::from_environment;
 use crate::uplink::{Broker, Endpoint};
 
@@ -28,6 +30,8 @@ pub struct BridgeSurroundings<'a> {
     pub beside: &'a Path,
     /// The largest packet that our broker takes.
     pub packet_bytes_max: usize,
+    /// Where our broker listens.
+    pub listeners: &'a [SocketAddr],
 }
 
 /// Adds the bridge of a section to those found before it.
@@ -55,6 +59,7 @@ pub fn read(mut section: Section<'_>, surroundings: &BridgeSurroundings<'_>, fou
     check_subscriptions(&mut section, &plan, &limits);
     let trusts_clock = section.choice("command_clock", &[("synced", false), ("system", true)]).unwrap_or(false);
     if let Some(broker) = &broker {
+        check_is_another(&mut section, &broker.endpoint, surroundings.listeners);
         check_beside(&mut section, (&broker.endpoint, &plan, &client_id), found);
     }
     section.finish();
@@ -73,13 +78,20 @@ pub fn read(mut section: Section<'_>, surroundings: &BridgeSurroundings<'_>, fou
     });
 }
 
+/// What goes out to our own broker comes in again, and goes out, without an end.
+fn check_is_another(section: &mut Section<'_>, endpoint: &Endpoint, listeners: &[SocketAddr]) {
+    if endpoint.is_loopback() && listeners.iter().any(|listener| listener.port() == endpoint.port) {
+        section.blame("url", "this gateway itself listens there; a bridge leads to another broker");
+    }
+}
+
 /// What two bridges to one broker say must fit.
 fn check_beside(
     section: &mut Section<'_>,
     (endpoint, plan, client_id): (&Endpoint, &Plan, &str),
     found: &[BridgeSettings],
 ) {
-    for other in found.iter().filter(|other| other.broker.endpoint == *endpoint) {
+    for other in found.iter().filter(|other| is_same_broker(&other.broker.endpoint, endpoint)) {
         if other.client_id == client_id {
             section.blame(
                 "client_id",
@@ -93,6 +105,10 @@ fn check_beside(
             section.blame("topics", format!("with the bridge {} to the same broker: {problem}", other.name()));
         }
     }
+}
+
+fn is_same_broker(one: &Endpoint, other: &Endpoint) -> bool {
+    one.port == other.port && is_same_host(&one.host, &other.host)
 }
 
 fn login(section: &mut Section<'_>) -> Option<Login> {
@@ -243,15 +259,26 @@ mod tests {
             let problems = read(&bridge("cloud", text)).expect_err(text).join("; ");
             assert!(problems.contains(expected), "{text}: {problems}");
         }
-        for (first, second, expected) in [
-            ("a/# in 1", "b/# in 1", "throw out the other"),
-            ("a/# in 1", "+/x out 1", "with the bridge one to the same broker"),
+        for (first, second, host, expected) in [
+            ("a/# in 1", "b/# in 1", "b", "throw out the other"),
+            ("a/# in 1", "+/x out 1", "b", "with the bridge one to the same broker"),
+            ("a/# in 1", "+/x out 1", "B:1883", "with the bridge one to the same broker"),
         ] {
             let id = if expected.contains("throw") { "client_id = 'me'\n" } else { "" };
             let text = bridge("one", &format!("{id}topics = ['{first}']"))
-                + &bridge("two", &format!("{id}topics = ['{second}']"));
+                + &bridge("two", &format!("{id}topics = ['{second}']")).replace("://b", &format!("://{host}"));
             let problems = read(&text).expect_err("refused").join("; ");
             assert!(problems.contains(expected), "{problems}");
+        }
+        for (url, is_right) in
+            [("127.0.0.1:1884", false), ("localhost:1884", false), ("127.0.0.1", true), ("b:1884", true)]
+        {
+            let text = format!(
+                "[mqtt]\nlisten = '0.0.0.0:1884'\ninsecure = true\n{}",
+                bridge("one", "topics = ['a/# out 1']")
+            );
+            let read = read(&text.replace("://b", &format!("://{url}")));
+            assert_eq!(read.is_ok(), is_right, "{url}: {:?}", read.err());
         }
         let elsewhere =
             bridge("one", "topics = ['a/# in 1']") + &bridge("two", "topics = ['+/x out 1']").replace("://b", "://c");

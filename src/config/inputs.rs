@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::core::files::{Framing, Settings, Start};
 use crate::core::mqtt::topic;
 use crate::files::{Content, FileSettings, Pattern, TopicText, compile};
-use crate::ingest::Route;
+use crate::ingest::{self, Route};
 use crate::keys::section::Section;
 
 /// Compressing a file, and finding out what is in it, may take so long.
@@ -38,6 +38,9 @@ pub fn read(mut section: Section<'_>, routes: &[Route], found: &mut Vec<FileSett
     let format = section.choice("format", &formats).unwrap_or(Format::Lines);
     let content = content(&mut section, format);
     let framing = framing(&mut section, format);
+    if let (Some(TopicText(text)), Framing::Csv { separator }) = (&topic, &framing) {
+        blame_columns(&mut section, text, *separator, routes);
+    }
     let starts = [("beginning", Start::Beginning), ("end", Start::End)];
     let start = section.choice("start", &starts).unwrap_or(Start::Beginning);
     let has_header = section.boolean("header") && format == Format::Csv;
@@ -70,8 +73,37 @@ fn blame_topic(section: &mut Section<'_>, text: &str, routes: &[Route]) {
     let example = TopicText(text.to_owned()).of("/x.log");
     if let Err(wrong) = topic::check_topic(&example) {
         section.blame("topic", format!("it {}", wrong.reason()));
+    } else if example.contains(['{', '}']) {
+        section.blame("topic", "only {file} is filled in, by the file's name up to its first dot");
     } else if !routes.iter().any(|route| route.matches(&example).is_some()) {
         section.blame("topic", "no [[route]] takes it, so no line would be stored");
+    }
+}
+
+/// What the route of a file's rows says of CSV must be what the file says: otherwise every row is refused, or read as something else.
+fn blame_columns(section: &mut Section<'_>, text: &str, separator: u8, routes: &[Route]) {
+    let example = TopicText(text.to_owned()).of("/x.log");
+    let Some(route) = routes.iter().find(|route| route.matches(&example).is_some()) else { return };
+    let places = route.places.as_deref();
+    let theirs = places.and_then(|places| places.separator).unwrap_or(',');
+    if route.format != ingest::Format::Csv {
+        section.blame(
+            "format",
+            format!(
+                "rows need a route with format = \"csv\", and the [[route]] that takes them, {route}, has another one"
+            ),
+        );
+    } else if theirs != char::from(separator) {
+        let theirs = if theirs == '\t' { "tab".to_owned() } else { theirs.to_string() };
+        section.blame(
+            "separator",
+            format!("`separator` has to be \"{theirs}\", as the [[route]] says that takes the rows, {route}"),
+        );
+    } else if !section.boolean("header") && places.is_none_or(|places| places.columns.is_none()) {
+        section.blame(
+            "header",
+            format!("without a header, the [[route]] that takes the rows, {route}, has to name the `columns`"),
+        );
     }
 }
 
@@ -143,9 +175,20 @@ mod tests {
             ("path = '/d/x'\ntopic = 'devices/a'\npattern = '(?<a>.)'", "it is of format = \"pattern\""),
             ("path = '/d/x'\ntopic = 'devices/a'\nmultiline_start = '('", "file[0].multiline_start"),
             ("path = '/d/x'\ntopic = 'devices/a'\nformat = 'csv'\nmultiline_start = 'a'", "not in quotes"),
+            ("path = '/d/x'\ntopic = 'devices/{fle}'", "only {file} is filled in"),
+            ("path = '/d/x'\ntopic = 'devices/a'\nformat = 'csv'", "devices/{device}, has another one"),
+            ("path = '/d/x'\ntopic = 'rows/a'\nformat = 'csv'\n[[route]]\ntopic = 'rows/{device}'\nformat = 'csv'", ""),
+            (
+                "path = '/d/x'\ntopic = 'rows/a'\nformat = 'csv'\n[[route]]\ntopic = 'rows/{device}'\nformat = 'csv'\nseparator = ';'",
+                "`separator` has to be \";\", as the [[route]] says that takes the rows, rows/{device}",
+            ),
+            (
+                "path = '/d/x'\ntopic = 'rows/a'\nformat = 'csv'\nheader = false\n[[route]]\ntopic = 'rows/{device}'\nformat = 'csv'",
+                "has to name the `columns`",
+            ),
         ] {
             let found = problem(file);
-            assert!(found.contains(expected), "{file}: {found}");
+            assert!(found.contains(expected) && (found.is_empty() || !expected.is_empty()), "{file}: {found}");
         }
         let twice = format!("{right}[[file]]\n{right}");
         assert!(problem(&twice).contains("another [[file]] reads the same files"));

@@ -74,7 +74,10 @@ impl Reader<'_> {
         let packet_bytes_max = listeners.listeners.iter().map(|listener| listener.client.packet_bytes_max).max();
         let edge =
             EdgeSettings { packet_bytes_max: packet_bytes_max.unwrap_or(mqtt.edge.packet_bytes_max), ..mqtt.edge };
-        let bridges = self.bridges((gateway_id.as_deref(), beside), edge.packet_bytes_max);
+        let own: Vec<SocketAddr> = listeners.listeners.iter().map(|listener| listener.listen).collect();
+        let packet_bytes_max = edge.packet_bytes_max;
+        let gateway = gateway_id.as_deref();
+        let bridges = self.bridges(&BridgeSurroundings { gateway, beside, packet_bytes_max, listeners: &own });
         Some(Configuration {
             file,
             variables,
@@ -98,10 +101,9 @@ impl Reader<'_> {
         })
     }
 
-    fn bridges(&mut self, (gateway, beside): (Option<&str>, &Path), packet_bytes_max: usize) -> Vec<BridgeSettings> {
+    fn bridges(&mut self, surroundings: &BridgeSurroundings<'_>) -> Vec<BridgeSettings> {
         let mut found = Vec::new();
-        let surroundings = BridgeSurroundings { gateway, beside, packet_bytes_max };
-        self.each(Group::Bridge, |section| bridges::read(section, &surroundings, &mut found));
+        self.each(Group::Bridge, |section| bridges::read(section, surroundings, &mut found));
         found
     }
 

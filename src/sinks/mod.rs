@@ -5,7 +5,7 @@
 //!
 //! The archive writes files in the order of the store, needs no such machine, and reads the store by itself.
 
-mod address;
+pub mod address;
 mod ages;
 pub mod archive;
 pub mod aws;

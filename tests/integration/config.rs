@@ -113,20 +113,23 @@ fn check_names_what_no_budget_counts() {
                   [[sink]]\nname = 'on'\ntype = 'http'\nurl = 'http://h'\nlink = 'lte'\n\
                   [[sink]]\nname = 'past'\ntype = 'http'\nurl = 'http://h'\n\
                   [[bridge]]\nname = 'cloud'\nurl = 'mqtt://h'\ntopics = ['a/# out 1']\n\
-                  [[bridge]]\nname = 'plc'\nurl = 'mqtt://127.0.0.1'\ntopics = ['b/# out 1']\n\
+                  [[bridge]]\nname = 'plc'\nurl = 'mqtt://127.0.0.1:1884'\ntopics = ['b/# out 1']\n\
                   [[link]]\nname = 'lte'\nmetered = 'yes'\n";
     let noted = |limit: &str| {
         let checked = check(folder.path(), &format!("{config}{limit}"));
         assert_eq!((checked.code, checked.errors.as_str()), (0, ""));
-        let lines = checked.output.lines().filter(|line| line.contains("on no [[link]]"));
+        let lines = checked.output.lines().filter(|line| line.contains("neither counted nor limited"));
         lines.map(|line| line.trim_start().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(noted(""), Vec::<String>::new(), "nothing is limited");
     let notes = noted("bytes_per_month = '2GiB'\n");
     assert_eq!(notes.len(), 2, "{notes:?}");
-    assert!(notes[0].contains("sink past: it is on no [[link]], so no budget counts what it sends"), "{notes:?}");
     assert!(
-        notes[1].contains("bridge cloud: bridges are on no [[link]], so no budget counts what passes"),
+        notes[0].contains("sink past: it is on no [[link]], so what it sends is neither counted nor limited"),
+        "{notes:?}"
+    );
+    assert!(
+        notes[1].contains("bridge cloud: bridges know no [[link]], so what passes is neither counted nor limited"),
         "{notes:?}"
     );
 }

@@ -34,6 +34,8 @@ fn a_body_has_its_own_keys_and_what_makes_no_sense_is_named() {
         ("body = \"splunk\"\ntoken = \"t\"\naccess_key = \"k\"", "only body = \"firehose\" has this"),
         ("body = \"firehose\"\ncompression = \"zstd\"", "compressed by gzip or not at all"),
         ("body = \"firehose\"\nsource_arn = \"fleet\"", "not of the form arn:aws:firehose:"),
+        ("headers = { Content-Length = \"5\" }", "Content-Length says how long the request is"),
+        ("headers = { transfer-encoding = \"chunked\" }", "transfer-encoding says"),
         ("body = \"firehose\"\nheaders = { X-Amz-Firehose-Access-Key = \"k\" }", "headers of its protocol"),
         ("body = \"splunk\"\ntoken = \"t\"\nheaders = { authorization = \"Splunk t\" }", "headers of its protocol"),
         (

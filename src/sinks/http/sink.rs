@@ -36,6 +36,19 @@ const REQUEST_RECORDS_MAX: usize = 500;
 /// Most bytes of a record, unless one of its lines is longer.
 const RECORD_BYTES: usize = 64 << 10;
 
+/// With another one of these, a service reads something else than what was posted, and may well say that it has it.
+const OF_THE_REQUEST: [&str; 9] = [
+    "content-length",
+    "content-encoding",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+];
+
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
     key_of(GROUP, "url", Kind::Text(Shape::SecretUrl), Required { example: "\"https://ingest.example.com/readings\"" },
@@ -92,6 +105,10 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
     let url = section.text("url").unwrap_or_default();
     let mut headers = Vec::new();
     for (name, value) in section.headers("headers") {
+        if OF_THE_REQUEST.contains(&name.to_ascii_lowercase().as_str()) {
+            section.blame("headers", format!("{name} says how long the request is, or how it is sent, which the sink does by itself; leave it away"));
+            continue;
+        }
         if let Some(value) = from_environment(section, "headers", value) {
             headers.push((name, value));
         }

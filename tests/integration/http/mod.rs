@@ -64,10 +64,12 @@ fn sink<'a>(status: &'a Value, stream: &str) -> &'a Value {
 }
 
 fn wait_for_delivery(gateway: &Gateway) {
-    wait_until("everything is delivered", || {
-        let status = gateway.status();
-        ["raw", "anomalies"].iter().all(|stream| ledger_line(&status, "web", stream)["buffered"] == 0)
-    });
+    wait_until("everything is delivered", || is_delivered(gateway));
+}
+
+fn is_delivered(gateway: &Gateway) -> bool {
+    let status = gateway.status();
+    ["raw", "anomalies"].iter().all(|stream| ledger_line(&status, "web", stream)["buffered"] == 0)
 }
 
 /// Checks that nothing is lost, and that the first copies of each device's readings are in order.
@@ -102,7 +104,7 @@ fn expect_all(gateway: &Gateway, records: Vec<Value>, count: u64) {
     assert_eq!(delivered, Some(identities(&records).len() as u64));
 }
 
-/// A fleet publishes, also after each of these faults was ordered twice: everything arrives, and gives no offence.
+/// A fleet publishes, also while each of these faults is ordered twice: everything arrives, and gives no offence.
 fn survive(faults: &[&str], service: &mut Fake, gateway: &Gateway) {
     let mut fleet = Fleet::default();
     fleet.publish(gateway.mqtt, 20);
@@ -110,13 +112,18 @@ fn survive(faults: &[&str], service: &mut Fake, gateway: &Gateway) {
         service.order(fault, 2);
         service.order("none", 1);
         fleet.publish(gateway.mqtt, 5);
+        wait_until(fault, || {
+            let is_seen = service.has_seen(fault);
+            // A request that had to be sent again may have taken all of it along.
+            if !is_seen && is_delivered(gateway) {
+                fleet.publish(gateway.mqtt, 1);
+            }
+            is_seen
+        });
     }
     wait_for_delivery(gateway);
-    expect_all(gateway, service.get("/"), 20 + 5 * faults.len() as u64);
+    expect_all(gateway, service.get("/"), fleet.published_by_each());
     service.expect_no_problems();
-    for fault in faults {
-        assert!(service.has_seen(fault), "no {fault}");
-    }
 }
 
 /// A rule calls a service, which is down at first, and the gateway is killed meanwhile.
