@@ -256,6 +256,8 @@ impl<'a> Starting<'a> {
         let thread = std::thread::Builder::new()
             .name(thread_name(name))
             .spawn(move || {
+                // Which of the two below is first is left to chance, and the work may get stuck at once.
+                beat.moved();
                 runtime.block_on(async {
                     tokio::select! {
                         () = work() => {}
