@@ -20,13 +20,14 @@ mod tests;
 
 use std::cell::RefCell;
 
+use tokio::time::Instant;
+
 use answer::Verdict;
 use pause::Pause;
 use points::{Form, Points};
 use refusals::Refusals;
 use sieve::{Fate, Sieve};
 use target::InfluxTarget;
-use tokio::time::Instant;
 
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
 use crate::sinks::Sink;

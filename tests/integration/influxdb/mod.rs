@@ -206,7 +206,7 @@ fn a_pause_that_the_server_asks_for_is_kept() {
     let mut server = Server::start();
     let cut = 1_795_465_865_000;
     server.order("oldest_ms", cut);
-    // Some are too old; these are; and those that are not have to wait for a second.
+    // The whole request and its older half are answered at once; the newer half has to wait for a second.
     server.order("none", 2);
     server.order("429", 1);
     let gateway = start(folder.path(), &server.config("influxdb1", "streams = ['raw']"));
