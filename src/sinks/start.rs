@@ -108,8 +108,6 @@ impl SinkParts<'_> {
 
 /// Long enough for what is committed together to be sent together, without waiting for more.
 const LINGER_US_OF_RESERVE: u64 = 2_000;
-/// However slow a link is, lines share a record of so much.
-const RECORD_BYTES_MIN: usize = 4 << 10;
 
 impl<'a> Starting<'a> {
     /// The streams that there are to read.
@@ -232,13 +230,10 @@ impl<'a> Starting<'a> {
 
     /// What its link and its age mean for a delivery.
     fn bounded(&self, delivery: &DeliverySettings) -> DeliverySettings {
-        let rate = self.counted_link.as_ref().and_then(|link| link.settings.rate);
-        // A record cannot be divided, so none takes much longer than a second.
-        let record_bytes_max =
-            rate.map_or(usize::MAX, |rate| usize::try_from(rate).unwrap_or(usize::MAX).max(RECORD_BYTES_MIN));
+        let of_link = self.counted_link.as_ref().map_or(usize::MAX, |link| link.settings.record_bytes_soft());
         let age_us = |age: Duration| u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         DeliverySettings {
-            record_bytes_soft: delivery.record_bytes_soft.min(record_bytes_max),
+            record_bytes_soft: delivery.record_bytes_soft.min(of_link),
             age_us_max: self.travel.age_max.map(age_us),
             ..delivery.clone()
         }

@@ -254,7 +254,7 @@ impl Parts {
             let mut asks_again_us = None;
             let mut has_no_budget = false;
             while !is_held && self.parts[part].is_due(now_us) {
-                match gate.ask(class, now_us) {
+                match gate.ask(class, self.parts[part].first_bytes(now_us), now_us) {
                     Permit::Go { bytes_max } => {
                         let Some(mut request) = self.parts[part].request(now_us, bytes_max) else {
                             gate.unused(class);

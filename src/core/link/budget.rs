@@ -37,6 +37,8 @@ pub struct Budget {
     busy_until_us: u64,
     /// When a class was last refused for the rate.
     wanted_us: [Option<u64>; Class::ALL.len()],
+    /// The budget that a class waits for because its next record is longer than what is left.
+    too_long: [Option<Waiting>; Class::ALL.len()],
     advanced_us: Option<u64>,
     /// If spending is stored before it happens.
     ahead: Option<Ahead>,
@@ -59,6 +61,7 @@ impl Budget {
             backlog_under_way: 0,
             busy_until_us: 0,
             wanted_us: [None; Class::ALL.len()],
+            too_long: [None; Class::ALL.len()],
             advanced_us: None,
             ahead: None,
         }
@@ -143,9 +146,10 @@ impl Budget {
         self.kept.months.advance(&MONTHS, month, passed_ms);
     }
 
-    /// Whether a request of this class may be sent now. If it may, the caller sends one and says so by [`Self::sent`].
-    pub fn ask(&mut self, class: Class, now: Now) -> Permit {
-        let permit = self.ask_budget(class, now);
+    /// Whether a request of this class may be sent now, of which the first record has so many bytes. If it may, the caller sends one and says
+    /// so by [`Self::sent`].
+    pub fn ask(&mut self, class: Class, first_bytes: usize, now: Now) -> Permit {
+        let permit = self.ask_budget(class, first_bytes, now);
         let (Permit::Go { bytes_max }, Some(ahead)) = (permit, &self.ahead) else { return permit };
         if self.advance_bytes().is_none() {
             return permit;
@@ -159,16 +163,18 @@ impl Budget {
         }
     }
 
-    fn ask_budget(&mut self, class: Class, now: Now) -> Permit {
+    fn ask_budget(&mut self, class: Class, first_bytes: usize, now: Now) -> Permit {
         self.advance(now);
         if !self.is_metered() {
             return Permit::Go { bytes_max: usize::MAX };
         }
-        if let Some(waiting) = self.waits_for(class, 0, now) {
+        self.too_long[class.index()] = self.is_too_long(class, first_bytes, 0);
+        if let Some(waiting) = self.waits_for(class, 0, now).or(self.too_long[class.index()]) {
             return Permit::Wait { waiting, at_us: self.looks_again_us(waiting, now) };
         }
         // An estimate is no expense: what it leaves no room for waits for an answer, and not for another day.
-        if self.waits_for(class, self.reserved, now).is_some() {
+        let reserved = self.reserved;
+        if self.waits_for(class, reserved, now).or(self.is_too_long(class, first_bytes, reserved)).is_some() {
             return Permit::Later { at_us: now.steady_us + ANSWER_US };
         }
         // Of what can wait there is one request at a time, so what is urgent shares the link with one of them at most.
@@ -195,8 +201,8 @@ impl Budget {
 
     /// As [`Self::ask`], and if it may, what it may take is under way from now on, so that nobody else is told the same: until the caller
     /// says by [`Self::give_back`] that it knows better.
-    pub fn reserve(&mut self, class: Class, now: Now) -> Permit {
-        let permit = self.ask(class, now);
+    pub fn reserve(&mut self, class: Class, first_bytes: usize, now: Now) -> Permit {
+        let permit = self.ask(class, first_bytes, now);
         if let Permit::Go { bytes_max } = permit {
             self.sent(class, reserved(bytes_max), now);
         }
@@ -211,6 +217,7 @@ impl Budget {
     /// A class has nothing to send any more: nobody has to wait for it.
     pub fn wants_nothing(&mut self, class: Class) {
         self.wanted_us[class.index()] = None;
+        self.too_long[class.index()] = None;
     }
 
     /// A request is on its way that will take so many bytes, by an estimate that is rather too high.
@@ -263,16 +270,35 @@ impl Budget {
 
     /// So many bytes of records a request of a class may have without passing what the class may spend.
     fn room(&self, class: Class) -> usize {
-        let left = |limit: Option<u64>, spent: u64| {
-            let limit = self.limit_of(class, limit?);
-            Some(
-                limit.saturating_sub(spent).saturating_sub(self.reserved).saturating_sub(super::REQUEST_OVERHEAD_BYTES),
-            )
-        };
-        let of_month = left(self.settings.bytes_per_month, self.kept.months.present().spent);
-        let of_day = left(self.settings.bytes_per_day, self.kept.days.present().spent);
-        let Some(left) = of_month.into_iter().chain(of_day).min() else { return usize::MAX };
-        usize::try_from(left - left.div_ceil(4)).unwrap_or(usize::MAX)
+        let [of_month, of_day] = self.budgets().map(|(limit, spent, _)| {
+            limit.map(|limit| room_in(self.limit_of(class, limit).saturating_sub(spent).saturating_sub(self.reserved)))
+        });
+        of_month.into_iter().chain(of_day).min().unwrap_or(usize::MAX)
+    }
+
+    /// The budget whose rest is too small for a record of which a new one would hold more: it waits for that. What no budget would ever hold
+    /// goes as long as there is something left.
+    fn is_too_long(&self, class: Class, first_bytes: usize, under_way: u64) -> Option<Waiting> {
+        // Nobody else wants what alerts leave, and an alert that waits for tomorrow is none.
+        if class == Class::Alerts {
+            return None;
+        }
+        let budgets = self.budgets().into_iter();
+        let mut limits =
+            budgets.filter_map(|(limit, spent, waiting)| Some((self.limit_of(class, limit?), spent, waiting)));
+        let fits = |bytes: u64| first_bytes <= room_in(bytes);
+        let would_ever_fit = limits.clone().all(|(limit, ..)| fits(limit));
+        let is_short = |limit: u64, spent: u64| !fits(limit.saturating_sub(spent).saturating_sub(under_way));
+        let short = limits.find(|(limit, spent, _)| would_ever_fit && is_short(*limit, *spent));
+        short.map(|(_, _, waiting)| waiting)
+    }
+
+    /// Limit, what is spent of it, and what one waits for who has to wait for the next.
+    fn budgets(&self) -> [(Option<u64>, u64, Waiting); 2] {
+        [
+            (self.settings.bytes_per_month, self.kept.months.present().spent, Waiting::Month),
+            (self.settings.bytes_per_day, self.kept.days.present().spent, Waiting::Day),
+        ]
     }
 
     /// What a class waits for, as far as budgets go, if so much is under way.
@@ -283,11 +309,8 @@ impl Budget {
         let is_spent = |limit: Option<u64>, spent: u64| {
             limit.is_some_and(|limit| spent.saturating_add(under_way) >= self.limit_of(class, limit))
         };
-        if is_spent(self.settings.bytes_per_month, self.kept.months.present().spent) {
-            return Some(Waiting::Month);
-        }
-        if is_spent(self.settings.bytes_per_day, self.kept.days.present().spent) {
-            return Some(Waiting::Day);
+        if let Some((.., waiting)) = self.budgets().into_iter().find(|(limit, spent, _)| is_spent(*limit, *spent)) {
+            return Some(waiting);
         }
         (class == Class::Backlog && self.is_ahead_of_pace(under_way, now)).then_some(Waiting::Pace)
     }
@@ -336,7 +359,10 @@ impl Budget {
         self.advance(now);
         let reset_day = self.settings.reset_day;
         let month = self.kept.months.present();
-        let waits_for = |class| if self.is_metered() { self.waits_for(class, 0, now) } else { None };
+        let waits_for = |class: Class| {
+            let is_spent = || self.waits_for(class, 0, now).or(self.too_long[class.index()]);
+            if self.is_metered() { is_spent() } else { None }
+        };
         // Of what the link does not carry, nobody expects that it is sent.
         let carried = Class::ALL.into_iter().filter(|class| self.settings.carries.has(*class));
         let limit = self.settings.bytes_per_month;
@@ -363,6 +389,12 @@ impl Budget {
 /// What a request with so many bytes at most takes. Where nothing bounds it, nothing is to be bounded by it.
 fn reserved(bytes_max: usize) -> u64 {
     if bytes_max == usize::MAX { 0 } else { super::on_socket(bytes_max as u64) }
+}
+
+/// Of so many bytes on the socket, so many may be of records.
+fn room_in(left: u64) -> usize {
+    let left = left.saturating_sub(super::REQUEST_OVERHEAD_BYTES);
+    usize::try_from(left - left.div_ceil(4)).unwrap_or(usize::MAX)
 }
 
 /// How long so many bytes take.

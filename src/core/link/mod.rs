@@ -32,6 +32,11 @@ pub use status::LinkStatus;
 /// What a request takes beside its records, at most: a handshake of TLS, its head, the answer.
 pub const REQUEST_OVERHEAD_BYTES: u64 = 6 << 10;
 
+/// However little a link allows, lines share a record of so much.
+const RECORD_BYTES_MIN: usize = 4 << 10;
+/// Of what is stored before it is spent, a record is one part in so many.
+const RECORDS_OF_ADVANCE: u64 = 4;
+
 /// On a socket, so many bytes of records take no more than this: they may be encoded as base64, and are often compressed.
 pub const fn on_socket(record_bytes: u64) -> u64 {
     record_bytes.saturating_add(record_bytes / 3).saturating_add(REQUEST_OVERHEAD_BYTES)
@@ -136,6 +141,14 @@ impl LinkSettings {
     /// Whether anything is counted up.
     pub fn has_budget(&self) -> bool {
         self.bytes_per_day.is_some() || self.bytes_per_month.is_some()
+    }
+
+    /// Lines share a record of so many bytes at most. It cannot be divided, so none takes much longer than a second, and none is a large
+    /// part of a budget.
+    pub fn record_bytes_soft(&self) -> usize {
+        let of_budget = self.has_budget().then(|| ahead::advance(self) / RECORDS_OF_ADVANCE);
+        let least = self.rate.into_iter().chain(of_budget).min();
+        least.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX).max(RECORD_BYTES_MIN))
     }
 
     /// Whether anything is not allowed.

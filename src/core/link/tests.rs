@@ -7,6 +7,9 @@ use super::*;
 const DAY_MS: i64 = 86_400_000;
 const BEGAN_MS: i64 = 1_795_478_400_000 / DAY_MS * DAY_MS;
 
+/// Of a record that fits in whatever is left.
+const SHORT: usize = 0;
+
 fn at(ms: i64) -> Now {
     let passed_us = ms.unsigned_abs() * 1_000;
     Now { wall_ms: Some(BEGAN_MS + ms), steady_us: passed_us, passed_us }
@@ -23,7 +26,7 @@ fn is_go(permit: Permit) -> bool {
 /// Sends requests of `bytes` as long as it may.
 fn drain(budget: &mut Budget, class: Class, bytes: u64, now: Now) -> u64 {
     let mut sent = 0;
-    while is_go(budget.ask(class, now)) {
+    while is_go(budget.ask(class, SHORT, now)) {
         budget.sent(class, bytes, now);
         budget.done(class, bytes, bytes, now);
         sent += bytes;
@@ -37,13 +40,13 @@ fn alerts_have_a_reserve_and_everything_waits_for_the_next_day() {
     let mut budget = Budget::new(settings(), None);
     assert_eq!(drain(&mut budget, Class::Live, 100, at(0)), 900);
     for class in Class::ALL.into_iter().skip(1) {
-        assert!(matches!(budget.ask(class, at(1)), Permit::Wait { waiting: Waiting::Day, .. }), "{class:?}");
+        assert!(matches!(budget.ask(class, SHORT, at(1)), Permit::Wait { waiting: Waiting::Day, .. }), "{class:?}");
     }
     assert_eq!(budget.status(at(1)).waiting, Some(Waiting::Day));
     assert_eq!(budget.status(at(1)).alerts_waiting, None);
     assert_eq!(drain(&mut budget, Class::Alerts, 30, at(2)), 120, "never over by more than a request");
     assert_eq!(budget.status(at(2)).alerts_waiting, Some(Waiting::Day));
-    let Permit::Wait { at_us, .. } = budget.ask(Class::Live, at(DAY_MS - 2_000)) else { panic!("it is spent") };
+    let Permit::Wait { at_us, .. } = budget.ask(Class::Live, SHORT, at(DAY_MS - 2_000)) else { panic!("it is spent") };
     assert_eq!(at_us, DAY_MS.unsigned_abs() * 1_000, "when the day is over");
     assert_eq!(drain(&mut budget, Class::Live, 100, at(DAY_MS)), 900);
 }
@@ -51,7 +54,7 @@ fn alerts_have_a_reserve_and_everything_waits_for_the_next_day() {
 #[test]
 fn what_has_waited_leaves_the_rest_of_the_day_to_what_comes() {
     let mut budget = Budget::new(settings(), None);
-    assert!(matches!(budget.ask(Class::Backlog, at(0)), Permit::Wait { waiting: Waiting::Pace, .. }));
+    assert!(matches!(budget.ask(Class::Backlog, SHORT, at(0)), Permit::Wait { waiting: Waiting::Pace, .. }));
     assert_eq!(budget.status(at(0)).waiting, None, "that is no news");
     assert_eq!(drain(&mut budget, Class::Backlog, 50, at(DAY_MS / 3)), 300);
     assert_eq!(drain(&mut budget, Class::Live, 100, at(DAY_MS / 2)), 600);
@@ -70,21 +73,21 @@ fn a_month_ends_what_its_days_would_allow() {
     assert!((9_000..=18_000).contains(&sent), "{sent}");
     let mut month = Budget::new(LinkSettings { bytes_per_day: None, ..settings() }, None);
     assert_eq!(drain(&mut month, Class::Live, 100, at(0)), 9_000);
-    assert!(matches!(month.ask(Class::Live, at(0)), Permit::Wait { waiting: Waiting::Month, .. }));
+    assert!(matches!(month.ask(Class::Live, SHORT, at(0)), Permit::Wait { waiting: Waiting::Month, .. }));
 }
 
 #[test]
 fn what_is_under_way_counts_before_it_is_answered() {
     let mut budget = Budget::new(settings(), None);
     let mut sent = 0;
-    while is_go(budget.ask(Class::Live, at(0))) {
+    while is_go(budget.ask(Class::Live, SHORT, at(0))) {
         budget.sent(Class::Live, 400, at(0));
         sent += 400;
     }
     assert_eq!(sent, 1_200, "the last one is the one that may be too much");
     budget.done(Class::Live, 400, 150, at(1));
     budget.done(Class::Live, 400, 150, at(1));
-    assert!(is_go(budget.ask(Class::Live, at(1))), "they took less than was thought");
+    assert!(is_go(budget.ask(Class::Live, SHORT, at(1))), "they took less than was thought");
 }
 
 #[test]
@@ -94,13 +97,13 @@ fn estimates_keep_nobody_waiting_for_another_day() {
         budget.sent(Class::Live, 400, at(0));
     }
     for class in [Class::Alerts, Class::Live] {
-        assert_eq!(budget.ask(class, at(1)), Permit::Later { at_us: 1_000 + 100_000 }, "{class:?}");
+        assert_eq!(budget.ask(class, SHORT, at(1)), Permit::Later { at_us: 1_000 + 100_000 }, "{class:?}");
     }
     assert_eq!(budget.status(at(1)).waiting, None, "nothing is spent");
     for _ in 0..4 {
         budget.done(Class::Live, 400, 100, at(2));
     }
-    assert!(is_go(budget.ask(Class::Live, at(3))));
+    assert!(is_go(budget.ask(Class::Live, SHORT, at(3))));
 }
 
 /// Without a rate, as much as is left goes out in requests of mebibytes, four at a time; an alert comes each minute.
@@ -113,7 +116,7 @@ fn a_day_without_a_rate_leaves_the_reserve_to_alerts() {
     for minute in 0..1_440 {
         let now = at(minute * 60_000);
         while under_way.len() < 4
-            && let Permit::Go { bytes_max } = budget.ask(Class::Live, now)
+            && let Permit::Go { bytes_max } = budget.ask(Class::Live, SHORT, now)
         {
             // A single record may be longer.
             let records = WANTED.min(bytes_max).max(200) as u64;
@@ -121,7 +124,7 @@ fn a_day_without_a_rate_leaves_the_reserve_to_alerts() {
             under_way.push_back(records);
         }
         assert!(
-            matches!(budget.ask(Class::Alerts, now), Permit::Go { bytes_max } if bytes_max > 700),
+            matches!(budget.ask(Class::Alerts, SHORT, now), Permit::Go { bytes_max } if bytes_max > 700),
             "minute {minute}"
         );
         budget.sent(Class::Alerts, on_socket(700), now);
@@ -134,23 +137,64 @@ fn a_day_without_a_rate_leaves_the_reserve_to_alerts() {
     assert!((DAY * 9 / 10 - 2 * REQUEST_OVERHEAD_BYTES..=DAY).contains(&spent), "{spent}");
 }
 
+/// The newest batch of one device is longer than the rest of the day.
+#[test]
+fn what_is_longer_than_the_rest_of_a_budget_leaves_that_to_alerts() {
+    const DAY: u64 = 200 << 10;
+    let day = LinkSettings { bytes_per_day: Some(DAY), alert_reserve_percent: 50, ..LinkSettings::default() };
+    let drain = |budget: &mut Budget, records: usize, now: Now| {
+        while is_go(budget.ask(Class::Live, records, now)) {
+            budget.spend(Class::Live, on_socket(records as u64), now);
+        }
+        budget.status(now).bytes_today
+    };
+    let mut budget = Budget::new(day.clone(), None);
+    assert!((1..=DAY / 2).contains(&drain(&mut budget, 30 << 10, at(0))));
+    assert!(matches!(budget.ask(Class::Live, 30 << 10, at(1)), Permit::Wait { waiting: Waiting::Day, .. }));
+    assert_eq!(budget.status(at(1)).waiting, Some(Waiting::Day), "although there is something left");
+    assert!(is_go(budget.ask(Class::Live, 1 << 10, at(1))), "which is enough for a shorter one");
+    assert_eq!(budget.status(at(1)).waiting, None);
+    assert!(is_go(budget.ask(Class::Live, 30 << 10, at(DAY_MS))), "on the next day");
+
+    // What no day would hold would wait for ever.
+    assert_eq!(drain(&mut Budget::new(day.clone(), None), 80 << 10, at(0)), on_socket(80 << 10));
+    // An answer may leave more than was thought.
+    let mut budget = Budget::new(day, None);
+    budget.sent(Class::Live, 80 << 10, at(0));
+    assert_eq!(budget.ask(Class::Live, 30 << 10, at(0)), Permit::Later { at_us: 100_000 });
+    budget.done(Class::Live, 80 << 10, 10 << 10, at(0));
+    assert!(is_go(budget.ask(Class::Live, 30 << 10, at(0))));
+}
+
+#[test]
+fn lines_share_no_record_that_is_a_large_part_of_what_a_link_allows() {
+    let most = |rate, bytes_per_day, bytes_per_month| {
+        LinkSettings { rate, bytes_per_day, bytes_per_month, ..LinkSettings::default() }.record_bytes_soft()
+    };
+    assert_eq!(most(None, None, None), usize::MAX);
+    assert_eq!(most(Some(32 << 10), None, Some(2_000_000_000)), 32 << 10);
+    assert_eq!(most(Some(1), None, None), 4 << 10);
+    assert_eq!(most(None, Some(100 << 10), Some(2_000_000_000)), 4 << 10);
+    assert_eq!(most(None, Some(64 << 20), None), 64 << 10);
+}
+
 /// Two streams ask, and only then say what they send.
 #[test]
 fn what_may_be_sent_is_told_to_one_alone() {
     let day = LinkSettings { bytes_per_day: Some(100_000), ..LinkSettings::default() };
     let mut budget = Budget::new(day, None);
-    let Permit::Go { bytes_max } = budget.reserve(Class::Live, at(0)) else { panic!("it may") };
-    assert!(matches!(budget.reserve(Class::Live, at(0)), Permit::Later { .. }), "it has all that is left");
-    assert!(is_go(budget.clone().ask(Class::Alerts, at(0))), "but what is kept for alerts");
+    let Permit::Go { bytes_max } = budget.reserve(Class::Live, SHORT, at(0)) else { panic!("it may") };
+    assert!(matches!(budget.reserve(Class::Live, SHORT, at(0)), Permit::Later { .. }), "it has all that is left");
+    assert!(is_go(budget.clone().ask(Class::Alerts, SHORT, at(0))), "but what is kept for alerts");
     budget.give_back(Class::Live, bytes_max);
     budget.sent(Class::Live, 20_000, at(0));
-    assert!(is_go(budget.ask(Class::Live, at(0))), "it is less");
+    assert!(is_go(budget.ask(Class::Live, SHORT, at(0))), "it is less");
 
     let mut rated = Budget::new(LinkSettings { rate: Some(10_000), ..LinkSettings::default() }, None);
-    let Permit::Go { bytes_max } = rated.reserve(Class::Backlog, at(0)) else { panic!("it may") };
-    assert!(!is_go(rated.reserve(Class::Backlog, at(0))), "one at a time");
+    let Permit::Go { bytes_max } = rated.reserve(Class::Backlog, SHORT, at(0)) else { panic!("it may") };
+    assert!(!is_go(rated.reserve(Class::Backlog, SHORT, at(0))), "one at a time");
     rated.give_back(Class::Backlog, bytes_max);
-    assert!(is_go(rated.reserve(Class::Backlog, at(0))), "as if nothing had been reserved");
+    assert!(is_go(rated.reserve(Class::Backlog, SHORT, at(0))), "as if nothing had been reserved");
 }
 
 #[test]
@@ -165,12 +209,12 @@ fn a_link_that_costs_nothing_lets_everything_go_and_counts_it_apart() {
     }
     drain(&mut budget, Class::Live, 100, at(0));
     budget.set_metered(Metered::No);
-    assert!(is_go(budget.ask(Class::Backlog, at(1))));
+    assert!(is_go(budget.ask(Class::Backlog, SHORT, at(1))));
     budget.spend(Class::Backlog, 5_000_000, at(1));
     let status = budget.status(at(2));
     assert_eq!((status.bytes_today, status.free_bytes, status.waiting), (900, 5_000_000, None));
     budget.set_metered(Metered::Yes);
-    assert!(!is_go(budget.ask(Class::Live, at(3))), "the day is as it was");
+    assert!(!is_go(budget.ask(Class::Live, SHORT, at(3))), "the day is as it was");
 }
 
 #[test]
@@ -178,28 +222,30 @@ fn a_link_carries_what_it_is_said_to() {
     let carries = [Class::Alerts, Class::Anomalies].into_iter().collect();
     let mut budget = Budget::new(LinkSettings { carries, ..LinkSettings::default() }, None);
     budget.set_metered(Metered::Yes);
-    assert!(is_go(budget.ask(Class::Anomalies, at(0))));
-    assert!(matches!(budget.ask(Class::Live, at(0)), Permit::Wait { waiting: Waiting::Unmetered, .. }));
+    assert!(is_go(budget.ask(Class::Anomalies, SHORT, at(0))));
+    assert!(matches!(budget.ask(Class::Live, SHORT, at(0)), Permit::Wait { waiting: Waiting::Unmetered, .. }));
     assert_eq!(budget.status(at(0)).waiting, None, "what it does not carry is no news");
     budget.set_metered(Metered::No);
-    assert!(is_go(budget.ask(Class::Live, at(0))));
+    assert!(is_go(budget.ask(Class::Live, SHORT, at(0))));
 }
 
 #[test]
 fn a_rate_is_kept_and_what_is_urgent_goes_first() {
     let mut budget = Budget::new(LinkSettings { rate: Some(10_000), ..LinkSettings::default() }, None);
     budget.set_metered(Metered::Yes);
-    assert_eq!(budget.ask(Class::Backlog, at(0)), Permit::Go { bytes_max: 10_000 });
+    assert_eq!(budget.ask(Class::Backlog, SHORT, at(0)), Permit::Go { bytes_max: 10_000 });
     budget.sent(Class::Backlog, 10_000, at(0));
-    assert!(is_go(budget.ask(Class::Alerts, at(10))), "alerts wait for no rate");
-    assert_eq!(budget.ask(Class::Backlog, at(10)), Permit::Later { at_us: 10_000 + 100_000 });
+    assert!(is_go(budget.ask(Class::Alerts, SHORT, at(10))), "alerts wait for no rate");
+    assert_eq!(budget.ask(Class::Backlog, SHORT, at(10)), Permit::Later { at_us: 10_000 + 100_000 });
     budget.done(Class::Backlog, 10_000, 10_000, at(20));
-    let Permit::Later { at_us: backlog_us } = budget.ask(Class::Backlog, at(30)) else { panic!("it is used up") };
-    let Permit::Later { at_us: live_us } = budget.ask(Class::Live, at(40)) else { panic!("it is used up") };
+    let Permit::Later { at_us: backlog_us } = budget.ask(Class::Backlog, SHORT, at(30)) else {
+        panic!("it is used up")
+    };
+    let Permit::Later { at_us: live_us } = budget.ask(Class::Live, SHORT, at(40)) else { panic!("it is used up") };
     assert!((1_000_000..1_010_000).contains(&live_us) && live_us < backlog_us, "{live_us}, {backlog_us}");
-    assert!(!is_go(budget.ask(Class::Backlog, at(1_001))), "live readings wait");
-    assert!(is_go(budget.ask(Class::Live, at(1_004))));
-    assert!(is_go(budget.ask(Class::Backlog, at(1_005))));
+    assert!(!is_go(budget.ask(Class::Backlog, SHORT, at(1_001))), "live readings wait");
+    assert!(is_go(budget.ask(Class::Live, SHORT, at(1_004))));
+    assert!(is_go(budget.ask(Class::Backlog, SHORT, at(1_005))));
 }
 
 #[test]
@@ -209,7 +255,7 @@ fn what_went_while_it_cost_nothing_is_not_waited_for() {
     budget.sent(Class::Live, 500_000_000, at(0));
     budget.done(Class::Live, 500_000_000, 600_000_000, at(10));
     budget.set_metered(Metered::Yes);
-    assert!(is_go(budget.ask(Class::Live, at(20))));
+    assert!(is_go(budget.ask(Class::Live, SHORT, at(20))));
 }
 
 #[test]
@@ -220,7 +266,7 @@ fn bytes_that_nobody_announced_use_the_rate_as_well() {
     // Another stream's word comes first, and has all bytes in it.
     budget.spend(Class::Anomalies, 10_000, at(500));
     budget.done(Class::Live, 10_000, 0, at(600));
-    assert_eq!(budget.ask(Class::Anomalies, at(700)), Permit::Later { at_us: 1_000_000 + 2_000 });
+    assert_eq!(budget.ask(Class::Anomalies, SHORT, at(700)), Permit::Later { at_us: 1_000_000 + 2_000 });
 }
 
 #[test]
@@ -228,11 +274,11 @@ fn a_class_that_went_away_holds_up_nobody() {
     let mut budget = Budget::new(LinkSettings { rate: Some(1_000), ..LinkSettings::default() }, None);
     budget.set_metered(Metered::Yes);
     budget.sent(Class::Live, 1_000, at(0));
-    assert!(!is_go(budget.ask(Class::Live, at(10))));
-    assert!(!is_go(budget.ask(Class::Backlog, at(1_010))));
-    assert!(is_go(budget.clone().ask(Class::Backlog, at(3_010))), "after a while");
+    assert!(!is_go(budget.ask(Class::Live, SHORT, at(10))));
+    assert!(!is_go(budget.ask(Class::Backlog, SHORT, at(1_010))));
+    assert!(is_go(budget.clone().ask(Class::Backlog, SHORT, at(3_010))), "after a while");
     budget.wants_nothing(Class::Live);
-    assert!(is_go(budget.ask(Class::Backlog, at(1_020))), "at once, when it says so");
+    assert!(is_go(budget.ask(Class::Backlog, SHORT, at(1_020))), "at once, when it says so");
 }
 
 #[test]
@@ -324,7 +370,7 @@ proptest! {
                 Step::Ask(class, bytes) => {
                     let class = Class::ALL[class];
                     let before = budget.status(now).bytes_today;
-                    if is_go(budget.ask(class, now)) {
+                    if is_go(budget.ask(class, SHORT, now)) {
                         let limit = if class == Class::Alerts { 1_000 } else { 900 };
                         prop_assert!(before < limit || !budget.is_metered(), "{class:?} at {before}");
                         budget.sent(class, bytes, now);
@@ -376,7 +422,7 @@ fn spend_in_lives(lives: u64, limit: u64, take: impl Fn(&mut Budget) -> Kept) ->
                 durable = Some(kept);
                 budget.is_stored();
             }
-            let Permit::Go { bytes_max } = budget.ask(Class::Live, at(0)) else { continue };
+            let Permit::Go { bytes_max } = budget.ask(Class::Live, SHORT, at(0)) else { continue };
             let bytes = on_socket(random(bytes_max.min(20_000) as u64 + 1));
             budget.sent(Class::Live, bytes, at(0));
             spent += bytes;

@@ -32,7 +32,7 @@ impl Forwarder {
         match letter {
             Ok(Some(letter)) if resending.is_meant(&letter) => {
                 // Letters have waited for long.
-                match self.gate.ask(Class::Backlog, self.now_us()) {
+                match self.gate.ask(Class::Backlog, letter.line.len(), self.now_us()) {
                     Permit::Go { .. } => {}
                     Permit::Later { at_us } => {
                         let pause = Duration::from_micros(at_us.saturating_sub(self.now_us())).min(LETTER_PAUSE_MAX);

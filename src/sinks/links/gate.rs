@@ -76,7 +76,7 @@ impl LinkGate {
 }
 
 impl Gate for LinkGate {
-    fn ask(&mut self, class: Class, now_us: u64) -> Permit {
+    fn ask(&mut self, class: Class, first_bytes: usize, now_us: u64) -> Permit {
         let Some(link) = &self.link else { return Permit::Go { bytes_max: usize::MAX } };
         let now = link.now();
         let mut budget = link.lock();
@@ -85,7 +85,7 @@ impl Gate for LinkGate {
             budget.spend(class, self.socket.take(), now);
         }
         // Other streams share the budget, on other threads, and must not be told the same.
-        let permit = budget.reserve(class, now);
+        let permit = budget.reserve(class, first_bytes, now);
         drop(budget);
         // The clocks of link and delivery have begun at different times.
         let mine = |at_us: u64| now_us + at_us.saturating_sub(now.steady_us);

@@ -234,7 +234,7 @@ mod tests {
     fn nothing_goes_out_before_it_is_stored_and_a_kill_takes_that_for_spent() {
         let link = shared(1 << 20, None);
         let gate = LinkGate::new(Some(Arc::clone(&link)), Arc::default());
-        let is_go = || matches!(link.lock().ask(Class::Live, link.now()), Permit::Go { .. });
+        let is_go = || matches!(link.lock().ask(Class::Live, 1, link.now()), Permit::Go { .. });
         assert!(!is_go() && link.wants_saving() && !link.wants_saving(), "it is said once");
         let killed = link.state();
         assert!(!is_go());

@@ -45,12 +45,16 @@ impl Site {
 
     /// Readings of more than 50 raise alerts.
     fn start(&self, link: &str) -> Gateway {
+        self.start_with_requests_of(REQUEST, link)
+    }
+
+    fn start_with_requests_of(&self, bytes: u64, link: &str) -> Gateway {
         let address = self.meter.address;
         let config = format!(
             "[[limit]]\nmetric = 'temperature'\nmax = 50\n[[link]]\nname = 'sim'\n{link}\n\
              [[sink]]\nname = 'web'\ntype = 'http'\nurl = 'http://{address}/in'\nlink = 'sim'\norder = 'live-first'\n\
              requests_in_flight = 1\nrequest_size_max = '{}KiB'\n",
-            REQUEST >> 10
+            bytes >> 10
         );
         Gateway::start_configured(self.folder.path(), &config, &[], &[("NO_PROXY", "*")])
     }
@@ -172,6 +176,34 @@ fn alerts_pass_while_readings_wait_for_a_budget_and_all_arrives_when_there_is_on
     expect_fleet_was_sent_once(&site);
 }
 
+/// Its readings share records, which on another link are as long as the rest of its day.
+#[test]
+fn one_device_that_sends_much_leaves_the_reserve_to_alerts() {
+    const DAY: u64 = 200 << 10;
+    let site = Site::new();
+    let link = format!("metered = 'yes'\nbytes_per_day = '{}KiB'\nalert_reserve = '50%'", DAY >> 10);
+    let gateway = site.start_with_requests_of(1 << 20, &link);
+    let mut client = Client::connect(gateway.mqtt, "busy");
+    let published = 3_000;
+    for number in 0..published {
+        client.publish("devices/busy/speed", format!(r#"{{"value": {}}}"#, number % 7));
+    }
+    wait_until("the budget to be spent", || waiting(&gateway, "raw").as_deref() == Some(SPENT));
+    assert!(site.meter.bytes() > DAY / 4, "{}", site.meter.bytes());
+    assert!(site.meter.bytes() <= DAY / 2, "{}", site.meter.bytes());
+    let line = site.outrider(&["status"]);
+    assert!(line.contains(&format!("{SPENT}, alerts go on")), "{line}");
+    raise_alert(&gateway, "hot");
+    wait_until("the alert to arrive from the reserve", || site.alerts_of("hot") == 1);
+    assert!(gateway.stop().success());
+    let gateway = site.start_with_much();
+    wait_until("the rest to arrive", || {
+        let records = site.receiver.records();
+        records.iter().filter(|record| record["type"] == "reading" && record["device"] == "busy").count() >= published
+    });
+    assert!(gateway.stop().success());
+}
+
 /// Without a kill nothing is repeated, in whatever order it comes.
 fn expect_fleet_was_sent_once(site: &Site) {
     let records = site.receiver.records();
@@ -189,14 +221,23 @@ fn without_a_reserve_alerts_wait_as_well() {
     let (site, mut fleet) = (Site::new(), Fleet::default());
     let gateway = site.start(&budget("0%"));
     spend(&gateway, &mut fleet);
-    raise_alert(&gateway, "hot");
-    wait_until("the alert to wait", || {
+    let waits = || {
         let status = gateway.status();
         let buffered = ledger_line(&status, "web", "anomalies")["buffered"].as_u64();
         buffered > Some(0)
             && status["links"][0]["alerts_waiting"] == SPENT
             && sink(&status, "anomalies")["waiting"] == SPENT
+    };
+    // What was too little for readings is enough for a few.
+    let few = (0..50).map(|number| format!("warm-{number}"));
+    let waiting = few.into_iter().find(|device| {
+        raise_alert(&gateway, device);
+        wait_until("the alert to arrive, or to wait", || site.alerts_of(device) == 1 || waits());
+        site.alerts_of(device) == 0
     });
+    assert!(waiting.is_some(), "{}", gateway.status()["links"]);
+    raise_alert(&gateway, "hot");
+    wait_until("the alert to wait", waits);
     assert_eq!(site.alerts_of("hot"), 0);
     assert!(gateway.stop().success());
     let gateway = site.start_with_much();

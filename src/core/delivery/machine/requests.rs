@@ -98,6 +98,18 @@ impl Delivery {
         keys
     }
 
+    /// The length of the record that a request would begin with now.
+    pub(in super::super) fn first_bytes(&mut self, now_us: u64) -> usize {
+        let may_suspects_go = !self.suspects.is_empty() && self.may_suspects_go();
+        let lanes = (0..self.lanes.len()).map(|at| &self.lanes[(self.next_lane + at) % self.lanes.len()]);
+        let index = match may_suspects_go {
+            true => self.suspects.front().and_then(|group| group.first()),
+            false => lanes.filter(|lane| lane.pacer.ready_at_us() <= now_us).find_map(|lane| lane.ready.front()),
+        };
+        let record = index.copied().and_then(|index| self.keys.get(index).records.front());
+        record.map_or(0, |record| record.len() + PARTITION_KEY_BYTES_MAX)
+    }
+
     /// When the next request can be made of what is there now.
     pub(super) fn next_send_us(&self, now_us: u64) -> Option<u64> {
         let paced = self.lanes.iter().filter(|lane| !lane.ready.is_empty()).map(|lane| lane.pacer.ready_at_us()).min();

@@ -5,8 +5,9 @@ use crate::link::{Class, Permit};
 
 /// Says whether a request may be sent.
 pub trait Gate {
-    /// Whether one of this class may be sent now. If so, the next word is [`Self::sent`] or [`Self::unused`].
-    fn ask(&mut self, class: Class, now_us: u64) -> Permit;
+    /// Whether one of this class may be sent now, of which the first record has so many bytes. If so, the next word is [`Self::sent`] or
+    /// [`Self::unused`].
+    fn ask(&mut self, class: Class, first_bytes: usize, now_us: u64) -> Permit;
     /// One is sent.
     fn sent(&mut self, class: Class, request: &Request, now_us: u64);
     /// None is sent, although one might be.
@@ -22,7 +23,7 @@ pub trait Gate {
 pub struct Open;
 
 impl Gate for Open {
-    fn ask(&mut self, _: Class, _: u64) -> Permit {
+    fn ask(&mut self, _: Class, _: usize, _: u64) -> Permit {
         Permit::Go { bytes_max: usize::MAX }
     }
 

@@ -218,7 +218,7 @@ fn what_is_live_is_not_old_though_more_comes_than_can_be_sent() {
 /// Lets alerts go.
 struct AlertsOnly;
 impl Gate for AlertsOnly {
-    fn ask(&mut self, class: Class, now_us: u64) -> Permit {
+    fn ask(&mut self, class: Class, _: usize, now_us: u64) -> Permit {
         match class {
             Class::Alerts => Permit::Go { bytes_max: usize::MAX },
             _ => Permit::Wait { waiting: Waiting::Day, at_us: now_us + SECOND },

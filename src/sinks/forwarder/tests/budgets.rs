@@ -165,7 +165,7 @@ fn what_a_dead_letter_takes_is_of_the_backlog_at_once() {
     runtime.block_on(forwarder.send_letter(&sink));
     let spent = |class| link.status().by_class[Class::ALL.iter().position(|one| *one == class).expect("a class")];
     assert_eq!(spent(Class::Backlog), 700);
-    assert!(matches!(forwarder.gate.ask(Class::Alerts, 0), Permit::Go { .. }));
+    assert!(matches!(forwarder.gate.ask(Class::Alerts, 1, 0), Permit::Go { .. }));
     forwarder.gate.unused(Class::Alerts);
     assert_eq!(spent(Class::Alerts), 0);
 }

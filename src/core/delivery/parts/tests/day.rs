@@ -53,10 +53,10 @@ fn bytes_of(request: &Request) -> u64 {
 }
 
 impl Gate for LinkGate<'_> {
-    fn ask(&mut self, class: Class, now_us: u64) -> Permit {
+    fn ask(&mut self, class: Class, first_bytes: usize, now_us: u64) -> Permit {
         match self.is_open {
             true => Permit::Go { bytes_max: usize::MAX },
-            false => self.budget.ask(class, at(now_us)),
+            false => self.budget.ask(class, first_bytes, at(now_us)),
         }
     }
 
