@@ -138,7 +138,7 @@ impl Phases<'_> {
         let mut parts = Parts::start(settings, opened, link, &outbox)?;
         let pipeline = PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max);
         if awaited.is_none() {
-            parts.start_files(settings, &pipeline, &clock, &entries)?;
+            parts.start_files(settings, (&pipeline, &counters.undecodable), &clock, &entries)?;
         }
         // Without a store nothing passes: it could not be acknowledged.
         let bridges = if awaited.is_none() { parts.start_bridges(settings, &pipeline)? } else { Vec::new() };

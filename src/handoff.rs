@@ -132,12 +132,14 @@ impl SessionProgress {
     }
 }
 
-/// A publish that is acknowledged without being stored, because sending it again would not help.
+/// A publish that is acknowledged without being stored, because sending it again would not help, or a line that is passed over.
 #[derive(Debug)]
 pub struct Undecodable {
     pub reason: &'static str,
     pub topic: String,
-    /// At most the first 4 KiB of the payload.
+    /// That the line is from.
+    pub file: Option<Arc<str>>,
+    /// At most the first 4 KiB of it.
     pub sample: Vec<u8>,
     pub received_at_ms: i64,
 }

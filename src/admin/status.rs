@@ -170,7 +170,7 @@ impl Sources {
             rules: rules::status(&self.rules, &self.store),
             unrouted: Unrouted::of(&self.edge),
             undecodable: {
-                let kinds = self.edge.undecodable_kinds();
+                let kinds = self.edge.undecodable.list();
                 self.sample_hints.borrow_mut().with_stored(kinds, &view.rejected_samples)
             },
             disk: disk::space(&self.state_folder)

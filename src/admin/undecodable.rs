@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::ledger::RejectedSample;
 use crate::ingest::Route;
 use crate::ingest::explain::hint_of_sample;
-use crate::mqtt::{SAMPLE_CHARS, UndecodableKind};
+use crate::ingest::undecodable::{SAMPLE_CHARS, UndecodableKind};
 
 /// The routes that are tried, and what came of it.
 #[derive(Debug, Default)]

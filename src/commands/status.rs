@@ -12,10 +12,13 @@ use super::bridge::Bridge;
 use super::file::Input;
 use super::operate::{Method, Place, STATUS_BYTES_MAX, ask, failed};
 use super::text::{Plain, section};
+use crate::counter::many;
 use crate::keys::units::{approximate_duration, approximate_size};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// Of what cannot be decoded, so much is shown.
+const SAMPLE_CHARS_SHOWN: usize = 100;
 /// On a terminal: to the first place of an empty screen.
 const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
@@ -165,6 +168,8 @@ struct Unrouted {
 #[derive(Debug, Deserialize)]
 struct Undecodable {
     topic: String,
+    count: u64,
+    sample: String,
     hint: String,
 }
 
@@ -209,7 +214,8 @@ impl fmt::Display for Status {
         writeln!(f, "Outrider {version} on {}: {state}, up {up}, clock {clock}", Plain(gateway))?;
         let Received { accepted, undecodable: refused } = received;
         let lost = unrouted.count;
-        write!(f, "{accepted} readings stored; publishes not stored: {refused} undecodable, {lost} unrouted")?;
+        let stored = many(*accepted, "reading");
+        write!(f, "{stored} stored; not stored: {refused} undecodable, {lost} unrouted")?;
         let denied = self.mqtt.publishes_denied;
         if denied > 0 {
             write!(f, ", {denied} denied for want of a right")?;
@@ -239,10 +245,24 @@ impl fmt::Display for Status {
             advice(f, "to store what is a number or JSON there, add to the configuration, and restart:", route)
         })?;
         section(f, "kinds of payloads that could not be decoded", std::iter::empty::<String>(), undecodable.len())?;
-        undecodable.iter().try_for_each(|Undecodable { topic, hint }| {
-            let (why, lines) = hint.split_once('\n').unwrap_or((hint, ""));
-            advice(f, &format!("{}: {}", Plain(topic), Plain(why)), lines)
-        })
+        undecodable.iter().try_for_each(|kind| kind.write(f))
+    }
+}
+
+impl Undecodable {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Undecodable { topic, count, sample, hint } = self;
+        let (why, lines) = hint.split_once('\n').unwrap_or((hint, ""));
+        let count = match count {
+            0 => "before the last start".to_owned(),
+            count => count.to_string(),
+        };
+        let mut cut: String = sample.chars().take(SAMPLE_CHARS_SHOWN).collect();
+        if cut.len() < sample.len() {
+            cut.push_str("...");
+        }
+        writeln!(f, "  {} ({count}): {}", Plain(topic), Plain(&cut))?;
+        advice(f, &format!("  {}", Plain(why)), lines)
     }
 }
 
@@ -358,7 +378,7 @@ mod tests {
                 "waiting": "waiting for the budget of the next day", "alerts_waiting": null,
             }],
             "unrouted": { "count": 2, "topics": ["a/b"], "routes": ["[[route]]\ntopic = \"a/{device}\""] },
-            "undecodable": [{ "topic": "c", "hint": "no number; add:\nnumbers = \"lenient\"" }],
+            "undecodable": [{ "topic": "c", "count": 5, "sample": "\"22.5\"", "hint": "no number; add:\nnumbers = \"lenient\"" }],
             "series": {
                 "watched": [line("temp", "temperature", true, "the word")], "watched_total": 3,
                 "unwatched": [line("lat", "off", false, "a position")], "unwatched_total": 1,
@@ -372,7 +392,7 @@ mod tests {
         });
         let status: Status = serde_json::from_value(status).expect("as it is sent");
         let expected = r#"Outrider 1 on g: running, up 5 s, clock synced
-7 readings stored; publishes not stored: 1 undecodable, 2 unrouted, 3 denied for want of a right
+7 readings stored; not stored: 1 undecodable, 2 unrouted, 3 denied for want of a right
 store: 1 MiB of 4 GiB, the oldest record is 1.5 m old, room for 12 days at this rate; 3 GiB of the disk are free
 
 sinks: 2
@@ -400,7 +420,8 @@ topics without a route: 1
     topic = "a/{device}"
 
 kinds of payloads that could not be decoded: 1
-  c: no number; add:
+  c (5): "22.5"
+    no number; add:
     numbers = "lenient"
 "#;
         assert_eq!(status.to_string(), expected);

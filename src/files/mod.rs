@@ -9,6 +9,7 @@ mod folder;
 mod lines;
 mod packed;
 mod pread;
+mod refused;
 pub mod status;
 mod telling;
 mod thread;

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::FileSettings;
 use super::folder::{Folder, Opened};
 use super::lines::Content;
+use super::refused::RefusedLines;
 use super::status::{FILES_SHOWN, FilesSource, FilesView};
 use super::telling::tell;
 use crate::core::files::{
@@ -21,6 +22,7 @@ use crate::handoff::{
     Entry, EntryChange, Input, PipelineGone, PipelineHandle, SessionProgress, Submission, Undecodable,
 };
 use crate::heartbeat::Beat;
+use crate::ingest::undecodable::UndecodableKinds;
 use crate::ingest::{Decoded, Ingest, NO_MATCH, SAMPLE_BYTES_MAX, UNROUTED};
 
 /// How often the files are looked at, at rest and while they are written to.
@@ -43,6 +45,8 @@ pub struct FilesParts<'a, T: From<Input>> {
     pub settings: FileSettings,
     pub ingest: Ingest,
     pub pipeline: PipelineHandle<T>,
+    /// Where lines that cannot be decoded are shown.
+    pub undecodable: Arc<UndecodableKinds>,
     /// All that is kept in the store.
     pub entries: &'a [Entry],
     pub now_ms: fn() -> i64,
@@ -90,6 +94,7 @@ struct Reader<T: From<Input>> {
     settings: FileSettings,
     ingest: Ingest,
     pipeline: PipelineHandle<T>,
+    undecodable: Arc<UndecodableKinds>,
     now_ms: fn() -> i64,
     follower: Follower<Opened>,
     files: Folder,
@@ -105,6 +110,7 @@ struct Batch {
     bytes: usize,
     readings: Readings,
     undecodable: Vec<Undecodable>,
+    refused: RefusedLines,
     sampled_bytes: usize,
     lines: u64,
     marks: Vec<(GenerationNumber, Mark)>,
@@ -120,7 +126,7 @@ impl Batch {
 
 impl<T: From<Input>> Reader<T> {
     fn new(parts: FilesParts<'_, T>, source: FilesSource) -> Reader<T> {
-        let FilesParts { settings, ingest, pipeline, entries, now_ms, beat, .. } = parts;
+        let FilesParts { settings, ingest, pipeline, undecodable, entries, now_ms, beat, .. } = parts;
         let place = |entry: &Entry| {
             let number = place_number(&settings.path, &entry.key)?;
             Some((number, Place::from_bytes(&entry.value)?))
@@ -134,6 +140,7 @@ impl<T: From<Input>> Reader<T> {
             settings,
             ingest,
             pipeline,
+            undecodable,
             now_ms,
             files,
             started: Instant::now(),
@@ -224,6 +231,7 @@ impl<T: From<Input>> Reader<T> {
 
     fn decode(&mut self, portion: &Portion, batch: &mut Batch) {
         let topic = self.settings.topic.of(&portion.place.path);
+        let file: Arc<str> = portion.place.path.as_str().into();
         let received_at_ms = (self.now_ms)();
         let content: &Content = &self.settings.content;
         for line in portion.lines() {
@@ -238,10 +246,12 @@ impl<T: From<Input>> Reader<T> {
                 Decoded::Unrouted => UNROUTED,
                 Decoded::Undecodable { reason } => reason,
             };
+            batch.refused.note((reason, &topic), &file, line, &self.payload);
             let room = SAMPLED_BYTES_MAX.saturating_sub(batch.sampled_bytes).min(SAMPLE_BYTES_MAX);
             let sample = line[..line.len().min(room)].to_vec();
             batch.sampled_bytes += sample.len();
-            batch.undecodable.push(Undecodable { reason, topic: topic.clone(), sample, received_at_ms });
+            let (topic, file) = (topic.clone(), Some(Arc::clone(&file)));
+            batch.undecodable.push(Undecodable { reason, topic, file, sample, received_at_ms });
         }
     }
 
@@ -254,8 +264,8 @@ impl<T: From<Input>> Reader<T> {
     ) -> Result<bool, PipelineGone> {
         // With more to come, this waits for the commit.
         let urgency = if batch.bytes < SUBMISSION_BYTES { Urgency::Relaxed } else { Urgency::Urgent };
-        let Batch { readings, undecodable, marks, places, changes, lines, .. } = batch;
-        let refused = undecodable.len() as u64;
+        let Batch { readings, undecodable, refused, marks, places, changes, lines, .. } = batch;
+        let lines_refused = undecodable.len() as u64;
         let stored = places.into_iter().map(|(number, place)| PlaceChange { number, place: Some(place) });
         let entry = |change: &PlaceChange| EntryChange {
             key: place_key(&self.settings.path, change.number),
@@ -281,8 +291,9 @@ impl<T: From<Input>> Reader<T> {
         drop(turn);
         if is_stored(progress, ordinal).await {
             marks.into_iter().for_each(|(number, mark)| self.follower.committed(number, mark));
-            self.view.lines += lines - refused;
-            self.view.lines_refused += refused;
+            self.view.lines += lines - lines_refused;
+            self.view.lines_refused += lines_refused;
+            refused.show(&self.ingest, &self.undecodable);
             if lines > 0 {
                 self.view.newest_line_ms = Some((self.now_ms)());
             }

@@ -13,6 +13,7 @@ use crate::core::reading::Readings;
 use crate::files::status::FilesSource;
 use crate::files::{self, FileSettings, FilesParts};
 use crate::handoff::{Entry, EntryChange, PipelineHandle, SessionProgress, Submission};
+use crate::ingest::undecodable::UndecodableKinds;
 use crate::ingest::{ClockState, Ingest};
 use crate::mqtt::bridging::BridgeEnd;
 use crate::pipeline::Message;
@@ -22,7 +23,7 @@ impl Parts {
     pub(super) fn start_files(
         &mut self,
         settings: &GatewaySettings,
-        pipeline: &PipelineHandle<Message>,
+        (pipeline, undecodable): (&PipelineHandle<Message>, &Arc<UndecodableKinds>),
         clock: &ClockState,
         entries: &[Entry],
     ) -> Result<(), GatewayError> {
@@ -32,6 +33,7 @@ impl Parts {
                 settings: file.clone(),
                 ingest: Ingest::new(settings.routes.clone(), clock.clone()),
                 pipeline: pipeline.clone(),
+                undecodable: Arc::clone(undecodable),
                 entries,
                 now_ms,
                 beat: self.heartbeat.beat(format!("file-{}", file.path)),

@@ -22,6 +22,7 @@ mod route;
 pub mod route_test;
 mod time;
 mod time_format;
+pub mod undecodable;
 mod value;
 
 use std::sync::Arc;
@@ -172,9 +173,11 @@ impl Ingest {
     /// For people: why a publish was refused for this reason, and what would take it. For a large one that is not tried: whoever is served
     /// by this thread would wait for it.
     pub fn hint(&self, topic: &str, payload: &[u8], reason: &str) -> String {
-        match payload.len() <= TRIED_BYTES_MAX {
-            true => hints::hint(&self.routes, topic, payload, reason),
-            false => hints::why(reason).to_owned(),
+        match reason {
+            UNROUTED => hints::hint_unrouted(topic),
+            NO_MATCH => hints::why(reason).to_owned(),
+            _ if payload.len() > TRIED_BYTES_MAX => hints::why(reason).to_owned(),
+            _ => hints::hint(&self.routes, topic, payload, reason),
         }
     }
 

@@ -43,7 +43,9 @@ pub fn approximate_size(bytes: u64) -> String {
     let binary = SIZE_UNITS.iter().filter(|(unit, _)| unit.len() != 2);
     let (unit, factor) = binary.into_iter().find(|(_, factor)| bytes >= *factor).unwrap_or(&("B", 1));
     let amount = bytes as f64 / *factor as f64;
-    if amount.fract() < 0.05 || amount >= 100.0 { format!("{amount:.0} {unit}") } else { format!("{amount:.1} {unit}") }
+    let digits = if amount >= 100.0 { 0 } else { 1 };
+    let amount = format!("{amount:.digits$}");
+    format!("{} {unit}", amount.strip_suffix(".0").unwrap_or(&amount))
 }
 
 /// For people: `3.7 h`.

@@ -1,10 +1,10 @@
 //! What the MQTT side counts since the start, for the status and the metrics.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use super::undecodable::{UndecodableKind, UndecodableKinds};
 use crate::counter::{Counter, Histogram};
+use crate::ingest::undecodable::UndecodableKinds;
 
 /// Most topics of unrouted publishes that the status lists.
 const UNROUTED_TOPICS: usize = 16;
@@ -44,15 +44,11 @@ pub struct EdgeCounters {
     pub filters_refused: Counter,
     pub retained_refused: Counter,
     pub unrouted_topics: Mutex<VecDeque<String>>,
-    pub(super) undecodable: Mutex<UndecodableKinds>,
+    /// Readers of files have it, too.
+    pub undecodable: Arc<UndecodableKinds>,
 }
 
 impl EdgeCounters {
-    /// Kinds of publishes that could not be decoded since the start, with what would take them.
-    pub fn undecodable_kinds(&self) -> Vec<UndecodableKind> {
-        self.undecodable.lock().map(|kinds| kinds.list()).unwrap_or_default()
-    }
-
     pub(super) fn note_unrouted(&self, topic: &str) {
         self.publishes_unrouted.add(1);
         let mut topics = self.unrouted_topics.lock().expect("nothing panics while it is held");

@@ -37,7 +37,6 @@ mod settings;
 mod shared;
 mod subscriber;
 mod transport;
-mod undecodable;
 mod unrouted;
 mod upgrade;
 mod wills;
@@ -77,7 +76,6 @@ use ruling::EdgeRules;
 use seats::{Seats, Told};
 use sessions::Sessions;
 pub use settings::{EdgeSettings, Unrouted};
-pub use undecodable::{SAMPLE_CHARS, UndecodableKind};
 use unrouted::UnroutedPublishes;
 
 /// Reported when something of the subscribers was refused or dropped for lack of room.

@@ -16,6 +16,7 @@ use crate::core::rulebook::Effects;
 use crate::handoff::{
     AlertAcknowledgement, EntryChange, Input, PipelineGone, Ruled, SessionProgress, Submission, Undecodable,
 };
+use crate::ingest::undecodable::Refused;
 use crate::ingest::{Decoded, SAMPLE_BYTES_MAX};
 
 /// A message, as it was published.
@@ -127,6 +128,7 @@ impl<T: From<Input> + 'static> Edge<T> {
                 batch.undecodable.push(Undecodable {
                     reason,
                     topic: topic.to_owned(),
+                    file: None,
                     sample: payload[..payload.len().min(SAMPLE_BYTES_MAX)].to_vec(),
                     received_at_ms,
                 });
@@ -137,9 +139,9 @@ impl<T: From<Input> + 'static> Edge<T> {
 
     /// The first of each kind is examined: the status says what would take it, and so does the log, once for each line of configuration.
     fn note_undecodable(&self, reason: &'static str, topic: &str, payload: &[u8]) {
-        let mut kinds = self.counters.undecodable.lock().expect("nothing panics while it is held");
         let hint = || self.ingest.borrow().hint(topic, payload, reason);
-        if let Some(advice) = kinds.note((reason, topic, payload), Instant::now(), hint) {
+        let refused = Refused { reason, topic, sample: payload, count: 1 };
+        if let Some(advice) = self.counters.undecodable.note(refused, Instant::now(), hint) {
             tracing::warn!("a publish to \"{}\" is not stored: {advice}", topic.escape_debug());
         }
     }

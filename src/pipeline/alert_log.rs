@@ -104,7 +104,7 @@ impl AlertLog {
     }
 
     pub fn undecodable(&mut self, undecodable: &[Undecodable], now_ms: u64) {
-        for Undecodable { reason, topic, .. } in undecodable {
+        for Undecodable { reason, topic, file, .. } in undecodable {
             if self.first.len() >= FIRST_MAX {
                 self.first.clear();
             }
@@ -112,7 +112,12 @@ impl AlertLog {
                 self.undecodable.leave_out(1, now_ms);
             } else if self.undecodable.permit(now_ms) {
                 let topic = escape(topic);
-                tracing::warn!(reason, topic = %topic, "a publish could not be decoded and is not stored");
+                match file {
+                    None => tracing::warn!(reason, topic = %topic, "a publish could not be decoded and is not stored"),
+                    Some(file) => {
+                        tracing::warn!(reason, topic = %topic, "a line of {file} could not be decoded and is not stored")
+                    }
+                }
             }
         }
     }
@@ -143,7 +148,7 @@ impl AlertLog {
         if let Some(more) = self.undecodable.summary(now_ms) {
             tracing::warn!(
                 "{} could not be decoded",
-                if more == 1 { "1 more publish".to_owned() } else { format!("{more} more publishes") }
+                if more == 1 { "1 more payload".to_owned() } else { format!("{more} more payloads") }
             );
         }
     }
@@ -213,7 +218,13 @@ mod tests {
     fn topics_that_are_told_apart_are_bounded() {
         let mut log = AlertLog::new();
         let undecodable: Vec<_> = (0..5_000)
-            .map(|n| Undecodable { reason: "not_json", topic: format!("t{n}"), sample: Vec::new(), received_at_ms: 0 })
+            .map(|n| Undecodable {
+                reason: "not_json",
+                topic: format!("t{n}"),
+                file: None,
+                sample: Vec::new(),
+                received_at_ms: 0,
+            })
             .collect();
         log.undecodable(&undecodable, 0);
         assert!(log.first.len() <= FIRST_MAX);

@@ -88,7 +88,7 @@ mod tests {
     use crate::store::writer::{Writer, WriterSettings};
 
     fn one(topic: &str, received_at_ms: i64, sample: &[u8]) -> Undecodable {
-        Undecodable { reason: "not_json", topic: topic.to_owned(), sample: sample.to_vec(), received_at_ms }
+        Undecodable { reason: "not_json", topic: topic.to_owned(), file: None, sample: sample.to_vec(), received_at_ms }
     }
 
     /// Topic, first byte of the sample, and how many bytes that has; the oldest first.

@@ -61,5 +61,5 @@ fn each_change_of_an_alert_is_a_line_and_a_storm_is_few() {
     let alerts = text.lines().filter(|line| line.contains("alert ")).count();
     assert!(alerts < 100, "{alerts} lines of alerts");
     assert!(text.lines().any(|line| line.contains("more alerts raised that are major or critical")), "{text}");
-    assert!(text.lines().any(|line| line.contains("more publishes could not be decoded")), "{text}");
+    assert!(text.lines().any(|line| line.contains("more payloads could not be decoded")), "{text}");
 }

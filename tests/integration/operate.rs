@@ -82,7 +82,7 @@ fn the_status_says_what_is_watched_and_what_would_take_what_is_not_stored() {
     let (code, text) = said(folder.path(), &["status"]);
     assert_eq!(code, 0, "{text}");
     for part in [
-        "2 readings stored; publishes not stored: 1 undecodable, 1 unrouted\nstore: ",
+        "2 readings stored; not stored: 1 undecodable, 1 unrouted\nstore: ",
         "\n  archive raw: ",
         "watched series: 1\n  tank temp: temperature (the word \"temp\" is in its name)",
         "series that are not watched: 1\n  tank count: off (the word \"count\" in its name says",

@@ -21,7 +21,7 @@ fn commit(writer: &mut Writer, pipeline: &mut Pipeline, count: i64) {
     }
     pipeline.take(&readings, Default::default());
     let undecodable =
-        vec![Undecodable { reason: "not_json", topic: "t".to_owned(), sample: vec![], received_at_ms: 0 }];
+        vec![Undecodable { reason: "not_json", topic: "t".to_owned(), file: None, sample: vec![], received_at_ms: 0 }];
     let input = CommitInput { sealed: pipeline.seal(), undecodable, ..CommitInput::default() };
     writer.commit(&input).expect("a working disk");
 }

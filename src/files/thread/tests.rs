@@ -36,6 +36,7 @@ fn a_thread_that_stands_still_is_named_and_one_that_waits_for_the_store_is_not()
         },
         ingest: Ingest::new(Ingest::default_routes(), ClockState::new(true)),
         pipeline: PipelineHandle::new(sender, 1 << 20),
+        undecodable: Arc::default(),
         entries: &[],
         now_ms: held_time,
         beat: heartbeat.beat("file-in"),

@@ -188,6 +188,7 @@ fn undecodable_samples_are_bounded_and_counted() {
             .map(|n| Undecodable {
                 reason: "not_json",
                 topic: format!("devices/{round}-{n}"),
+                file: None,
                 sample: b"{".to_vec(),
                 received_at_ms: n,
             })

@@ -93,6 +93,7 @@ fn room_is_made_neither_for_what_is_replaced_nor_for_samples_that_are_not_kept()
         .map(|number| Undecodable {
             reason: "not_json",
             topic: "devices/d".to_owned(),
+            file: None,
             sample: vec![b'x'; 1_024],
             received_at_ms: number,
         })
