@@ -80,6 +80,8 @@ struct File {
     place: u64,
     size: u64,
     lag_bytes: u64,
+    #[serde(default)]
+    damaged: bool,
 }
 
 impl Input {
@@ -123,10 +125,13 @@ impl fmt::Display for Status {
             return writeln!(f, "no file is read: the configuration has no [[file]]");
         }
         for input in &self.files {
-            let line = |File { path, state, place, size, lag_bytes }: &File| {
+            let line = |File { path, state, place, size, lag_bytes, damaged }: &File| {
                 let mut text = format!("{}: {state}, {place} of {size} bytes", Plain(path));
                 if *lag_bytes > 0 {
                     let _ = write!(text, ", {} behind", approximate_size(*lag_bytes));
+                }
+                if *damaged {
+                    text.push_str(", damaged: the rest cannot be unpacked");
                 }
                 text
             };
@@ -151,14 +156,14 @@ mod tests {
             })
         };
         let file = serde_json::json!({
-            "path": "/d/a\u{1b}.log", "state": "read", "place": 10, "size": 40_970, "lag_bytes": 40 << 10, "open": true,
+            "path": "/d/a\u{1b}.log", "state": "read", "place": 10, "size": 40_970, "lag_bytes": 40 << 10, "open": true, "damaged": true,
         });
         let files = [input("/d/*.log", serde_json::json!([file]), 1), input("/e/*", serde_json::json!([]), 0)];
         let status: Status = serde_json::from_value(serde_json::json!({ "now_ms": 91_000, "files": files, "new": 1 }))
             .expect("as it is sent");
         let expected = r"
 /d/*.log: 5 lines stored of 2 files, the newest 1.5 m ago, 40 KiB behind, 1 line refused, 1 file cut, 1 compressed file damaged, 2 KiB lost
-  /d/a\u{1b}.log: read, 10 of 40970 bytes, 40 KiB behind
+  /d/a\u{1b}.log: read, 10 of 40970 bytes, 40 KiB behind, damaged: the rest cannot be unpacked
   and 1 more
 
 /e/*: 5 lines stored of 0 files, the newest 1.5 m ago, 40 KiB behind, 1 line refused

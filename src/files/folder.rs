@@ -134,6 +134,7 @@ fn stat(found: &Metadata) -> Stat {
         modified_ns: found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec()),
         is_linked: found.nlink() > 0,
         packed: None,
+        is_damaged: false,
     }
 }
 

@@ -29,6 +29,7 @@ const UNPACKING_LOOKS: u64 = 8;
 #[derive(Clone, Debug)]
 pub(super) struct Contents {
     packed: Packed,
+    is_damaged: bool,
     /// What it begins with, which is asked for often.
     head: Arc<[u8]>,
 }
@@ -36,7 +37,7 @@ pub(super) struct Contents {
 impl Contents {
     /// The file as if it were what is in it.
     pub fn stat(&self, plain: Stat) -> Stat {
-        Stat { size: self.packed.size, packed: Some(self.packed.seal), ..plain }
+        Stat { size: self.packed.size, packed: Some(self.packed.seal), is_damaged: self.is_damaged, ..plain }
     }
 }
 
@@ -80,7 +81,7 @@ enum Progress {
 pub(super) struct PackedFiles {
     files: HashMap<Key, Known>,
     /// From earlier starts, until they are seen.
-    restored: HashMap<Key, Packed>,
+    restored: HashMap<Key, (Packed, bool)>,
     skips_first: bool,
     look: u64,
     counting: Option<(Key, Counting)>,
@@ -94,7 +95,8 @@ pub(super) struct PackedFiles {
 
 impl PackedFiles {
     pub fn new<'a>(places: impl Iterator<Item = &'a Place>, skips_first: bool) -> PackedFiles {
-        let restored = places.filter_map(|place| Some(((place.file.device, place.file.inode), place.packed?)));
+        let restored =
+            places.filter_map(|place| Some(((place.file.device, place.file.inode), (place.packed?, place.is_damaged))));
         PackedFiles {
             files: HashMap::new(),
             restored: restored.collect(),
@@ -148,9 +150,12 @@ impl PackedFiles {
             return None;
         }
         let seal = counting::seal(&File::open(path).ok()?, plain.size).ok()?;
-        let same = restored.filter(|packed| packed.seal == seal);
-        let packed = same.or_else(|| is_skipped.then_some(Packed { seal, size: 0 }))?;
-        Some(Contents { packed, head: Arc::default() })
+        let same = restored.filter(|(packed, _)| packed.seal == seal);
+        let (packed, is_damaged) = same.or_else(|| is_skipped.then_some((Packed { seal, size: 0 }, false)))?;
+        if is_damaged {
+            self.damaged.push((path.to_owned(), "an earlier start has tried".to_owned()));
+        }
+        Some(Contents { packed, is_damaged, head: Arc::default() })
     }
 
     /// What was not seen is gone.
@@ -215,8 +220,8 @@ impl PackedFiles {
             if let Progress::Broken(counted) = &mut known.progress
                 && known.changed.elapsed() >= self.grace
             {
-                self.damaged.push((known.path.clone(), counted.fault.take().unwrap_or_default()));
                 known.contents = Some(counted.contents());
+                self.damaged.push((known.path.clone(), counted.fault.take().unwrap_or_default()));
                 known.progress = Progress::Done;
             }
         }

@@ -126,11 +126,11 @@ fn rows_of_csv_and_lines_that_a_pattern_takes_apart_are_readings() {
     site.append("c.csv", "2.5,\n");
     wait_for_readings(&gateway, 4);
     let status = gateway.status();
-    assert_eq!(
-        status["received"]["undecodable"].as_u64().or(status["undecodable"]["total"].as_u64()),
-        Some(1),
-        "{status}"
-    );
+    assert_eq!(status["received"]["undecodable"], 1, "{status}");
+    let refused = &status["undecodable"][0];
+    let shown = ["reason", "topic", "sample"].map(|name| refused[name].as_str().unwrap());
+    assert_eq!((shown, &refused["count"]), (["no_match", "devices/p", "nothing"], &1.into()));
+    assert!(site.outrider(&["status"]).contains("\n  devices/p (1): nothing\n"), "{}", site.outrider(&["status"]));
     let mut found = site.stop(gateway);
     found.sort();
     assert_eq!(found, ["c speed 1.5", "c speed 2.5", "p t -3.0", "p t 21.5"]);
@@ -170,6 +170,8 @@ fn compressed_rotations_are_read_on_and_what_is_known_of_files_is_shown() {
     let gateway = site.start();
     wait_for_readings(&gateway, 4);
     wait_until("the damage", || files(&gateway)["damaged"] == 1);
+    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    assert!(log.contains("a.log.2.gz could not be decoded"), "{log}");
     let shown = files(&gateway);
     assert_eq!((&shown["lines"], &shown["lines_refused"], &shown["vanished"]), (&1.into(), &1.into(), &0.into()));
     assert_eq!((&shown["lag_bytes"], &shown["lost_bytes"]), (&0.into(), &0.into()));

@@ -52,6 +52,8 @@ pub struct FileStatus {
     pub size: u64,
     pub lag_bytes: u64,
     pub open: bool,
+    /// It is compressed, and not all of it can be unpacked.
+    pub damaged: bool,
 }
 
 impl InputStatus {
@@ -65,6 +67,7 @@ impl InputStatus {
             size: line.size,
             lag_bytes: line.lag_bytes,
             open: line.is_open,
+            damaged: line.is_damaged,
         };
         InputStatus {
             path: source.path.clone(),

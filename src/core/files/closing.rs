@@ -11,6 +11,18 @@ use super::{Note, Settings};
 const LOOKS_FOR_COPIES: u64 = 3;
 
 impl<H> Follower<H> {
+    /// Has it stored of what was rotated and read to its end that it is whole: if it is deleted while nobody looks, nothing is missing.
+    pub(super) fn finish(&mut self, now_ms: i64) {
+        let grace_ms = self.settings.grace_ms;
+        for one in self.generations.values_mut() {
+            let is_read = one.state == State::Reading && one.unread_bytes() == 0 && one.is_settled();
+            let is_done = one.is_rotated && is_read && one.is_stored && now_ms - one.changed_ms >= grace_ms;
+            if is_done && !std::mem::replace(&mut one.is_finished, true) {
+                self.changes.insert(one.number, Some(one.place(one.committed)));
+            }
+        }
+    }
+
     /// Closes what is done with, and what has been held for too long.
     pub(super) fn close(&mut self, now_ms: i64) {
         let Settings { grace_ms, close_after_ms, held_bytes_max, held_files_max, held_ms_max, .. } = self.settings;
@@ -122,8 +134,8 @@ impl<H> Follower<H> {
         }
         for number in old {
             let one = &self.generations[&number];
-            // Of one that is continued it was said when its copy was found.
-            if matches!(one.state, State::Cut { .. }) && one.continued_by.is_none() {
+            // Of one that is continued it was said when its copy was found, and of one that was finished nothing is missing.
+            if matches!(one.state, State::Cut { .. }) && one.continued_by.is_none() && !one.is_finished {
                 let (path, unread_bytes) = (one.path.clone(), one.unread_bytes());
                 self.counts.lost_bytes += unread_bytes;
                 self.note(Note::Cut { path, unread_bytes });

@@ -102,6 +102,7 @@ impl<H> Follower<H> {
         if std::mem::take(&mut self.is_first_look) {
             self.end_first_look();
         }
+        self.finish(now_ms);
         self.close(now_ms);
         self.forget(now_ms);
         Ok(())
@@ -319,9 +320,8 @@ impl<H> Follower<H> {
     fn end_first_look(&mut self) {
         if !std::mem::replace(&mut self.is_begun, true) && self.settings.start == Start::End {
             let file = super::FileId { device: 0, inode: 0, born_ns: None };
-            let place =
-                Place { path: String::new(), file, mark: Mark::default(), missed: 0, is_deleted: false, packed: None };
-            self.changes.insert(BEGUN, Some(place));
+            let begun = Generation::<H>::new(BEGUN, String::new(), &Stat::empty(file), 0);
+            self.changes.insert(BEGUN, Some(begun.place(Mark::default())));
         }
         // Nobody knows whether a folder without any file is the right one: perhaps a disk is not mounted.
         if self.generations.values().all(|one| matches!(one.state, State::Gone { .. })) {
@@ -336,13 +336,15 @@ impl<H> Follower<H> {
         for number in gone {
             let one = self.get(number);
             one.missed += 1;
-            let (path, place, missed) = (one.path.clone(), one.place(one.committed), one.missed);
+            let (path, place) = (one.path.clone(), one.place(one.committed));
+            let (missed, is_finished) = (one.missed, one.is_finished);
             if missed > MISSED_MAX {
                 self.remove(number);
                 continue;
             }
             self.changes.insert(number, Some(place));
-            if missed == 1 {
+            // Of one that was finished nothing is missing.
+            if missed == 1 && !is_finished {
                 self.counts.vanished += 1;
                 self.note(Note::Vanished { path, unread_bytes: 0 });
             }

@@ -49,6 +49,10 @@ pub(super) struct Generation<H> {
     pub is_linked: bool,
     /// It was given another name, or none.
     pub is_rotated: bool,
+    /// It has been rotated, and was read to its end when nobody had written to it for a while.
+    pub is_finished: bool,
+    /// It is compressed, and not all of it can be unpacked.
+    pub is_damaged: bool,
     /// The last look found it changed.
     pub is_live: bool,
     /// It is known to be no copy, or not to be one any more.
@@ -88,6 +92,8 @@ impl<H> Generation<H> {
             look: 0,
             is_linked: true,
             is_rotated: stat.packed.is_some(),
+            is_finished: false,
+            is_damaged: stat.is_damaged,
             is_live: false,
             is_original: false,
             missed: 0,
@@ -101,10 +107,11 @@ impl<H> Generation<H> {
 
     pub fn restored(number: GenerationNumber, place: Place, now_ms: i64) -> Generation<H> {
         let packed = place.packed.map(|packed| packed.seal);
-        let stat =
-            Stat { file: place.file, size: place.mark.offset, modified_ns: 0, is_linked: !place.is_deleted, packed };
+        let (size, is_linked, is_damaged) = (place.mark.offset, !place.is_deleted, place.is_damaged);
+        let stat = Stat { size, is_linked, packed, is_damaged, ..Stat::empty(place.file) };
         Generation {
             missed: place.missed,
+            is_finished: place.is_finished,
             is_linked: !place.is_deleted,
             read: place.mark,
             committed: place.mark,
@@ -127,14 +134,24 @@ impl<H> Generation<H> {
         if (self.size, self.modified_ns) != (stat.size, stat.modified_ns) {
             self.changed_ms = now_ms;
         }
+        self.is_finished &= self.size == stat.size;
         self.size_before = self.size;
-        (self.size, self.modified_ns, self.packed) = (stat.size, stat.modified_ns, stat.packed);
+        (self.size, self.modified_ns) = (stat.size, stat.modified_ns);
+        (self.packed, self.is_damaged) = (stat.packed, stat.is_damaged);
     }
 
     pub fn place(&self, mark: Mark) -> Place {
         let packed = self.packed.map(|seal| Packed { seal, size: self.size });
-        let is_deleted = self.is_remembered();
-        Place { path: self.path.clone(), file: self.file, mark, missed: self.missed, is_deleted, packed }
+        Place {
+            path: self.path.clone(),
+            file: self.file,
+            mark,
+            missed: self.missed,
+            is_deleted: self.is_remembered(),
+            is_finished: self.is_finished,
+            is_damaged: self.is_damaged,
+            packed,
+        }
     }
 
     /// It was deleted after it had been read, and is known only because a compressed copy of it may come.

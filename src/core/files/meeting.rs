@@ -78,7 +78,8 @@ impl<H> Follower<H> {
         }
         known.state = State::Cut { at_ms: now_ms };
         known.size = known.committed.offset;
-        self.counts.cuts += u64::from(is_first_look);
+        let is_finished = known.is_finished;
+        self.counts.cuts += u64::from(is_first_look && !is_finished);
         let new = self.begin(path, stat, Some(handle), now_ms);
         self.find_original(new, now_ms, files);
         Ok(())

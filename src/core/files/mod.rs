@@ -40,6 +40,15 @@ pub struct Stat {
     pub is_linked: bool,
     /// If it is finished and compressed: what tells its content from any other. Size and bytes are those of what is in it.
     pub packed: Option<u64>,
+    /// It is compressed, and not all of it can be unpacked.
+    pub is_damaged: bool,
+}
+
+impl Stat {
+    /// A file without anything in it.
+    fn empty(file: FileId) -> Stat {
+        Stat { file, size: 0, modified_ns: 0, is_linked: true, packed: None, is_damaged: false }
+    }
 }
 
 /// A file of the glob.

@@ -280,7 +280,7 @@ impl Disk {
         let file = FileId { device: 1, inode: number, born_ns };
         let packed = inode.is_packed.then(|| Print::of(&inode.bytes).hash);
         let (size, modified_ns) = (inode.bytes.len() as u64, inode.modified_ns);
-        Stat { file, size, modified_ns, is_linked: inode.links > 0, packed }
+        Stat { file, size, modified_ns, is_linked: inode.links > 0, packed, is_damaged: false }
     }
 
     fn called(&mut self) {

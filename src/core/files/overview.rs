@@ -33,6 +33,8 @@ pub struct FileLine {
     pub state: &'static str,
     /// Whether it is open.
     pub is_open: bool,
+    /// It is compressed, and not all of it can be unpacked.
+    pub is_damaged: bool,
 }
 
 impl<H> Follower<H> {
@@ -60,12 +62,15 @@ fn line<H>(one: &Generation<H>) -> FileLine {
         size: one.size,
         lag_bytes: lag_bytes(one),
         state: match one.state {
+            // Another one may have its name by now.
+            State::Reading if !one.is_listed() && lag_bytes(one) == 0 => "gone",
             State::Reading => "read",
             State::Copy { .. } => "copy",
             State::Cut { .. } => "cut",
             State::Gone { .. } => "gone",
         },
         is_open: one.handle.is_some(),
+        is_damaged: one.is_damaged,
     }
 }
 

@@ -36,6 +36,12 @@ pub struct Place {
     /// It was deleted after it had been read.
     #[serde(default)]
     pub is_deleted: bool,
+    /// It has another name than the one it was written under, and was read to its end when nobody had written to it for a while.
+    #[serde(default)]
+    pub is_finished: bool,
+    /// It is compressed, and not all of it can be unpacked.
+    #[serde(default)]
+    pub is_damaged: bool,
     /// If it is compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed: Option<Packed>,
@@ -110,6 +116,8 @@ mod tests {
             mark,
             missed: 0,
             is_deleted: false,
+            is_finished: true,
+            is_damaged: true,
             packed: Some(Packed { seal: 7, size: 8_192 }),
         };
         assert_eq!(Place::from_bytes(&place.to_bytes()), Some(place));

@@ -136,6 +136,28 @@ fn case_7_a_file_that_was_rotated_while_nobody_looked_is_read_on_under_its_new_n
 }
 
 #[test]
+fn case_7_the_oldest_of_a_chain_is_no_loss_if_it_was_read_and_one_that_may_have_grown_is() {
+    let mut reader = reader();
+    let rotate = |reader: &mut Reader, line: &str| {
+        reader.view.0.borrow_mut().rename(LOG, "/d/x.log.1");
+        reader.append(LOG, line);
+    };
+    reader.append(LOG, "a\n");
+    reader.second();
+    rotate(&mut reader, "b\n");
+    assert_eq!(reader.seconds(14), "a b");
+    reader.kill();
+    rotate(&mut reader, "c\n");
+    // The new one may have got the inode of the oldest.
+    let told = |reader: &Reader| reader.follower.counts().vanished + reader.follower.counts().cuts;
+    assert_eq!((reader.seconds(1).as_str(), told(&reader)), ("a b c", 0));
+    // Somebody may have written to it since it was read.
+    reader.kill();
+    rotate(&mut reader, "d\n");
+    assert_eq!((reader.seconds(1).as_str(), told(&reader)), ("a b c d", 1));
+}
+
+#[test]
 fn case_8_two_rotations_between_two_looks_are_read_in_order() {
     let mut reader = reader();
     reader.append(LOG, "a\n");

@@ -53,6 +53,7 @@ fn a_compressed_file_is_what_is_in_it_once_it_is_whole() {
     assert!(seen_after(&mut folder, 1).is_empty(), "it has just changed");
     assert_eq!(seen_after(&mut folder, 1), [b"a\nb\nc\n"]);
     assert!(folder.take_damaged().is_empty());
+    assert!(folder.list().expect("a folder").iter().all(|one| !one.stat.is_damaged));
 }
 
 #[test]
@@ -69,6 +70,7 @@ fn of_a_damaged_file_whole_lines_are_read_and_of_a_bomb_nothing() {
     folder.packed.grace = Duration::ZERO;
     folder.packed.unpacked_bytes_always = 1 << 20;
     let seen = seen_after(&mut folder, 2);
+    assert!(folder.list().expect("a folder").iter().all(|one| one.stat.is_damaged));
     assert!(seen[0].len() > text.len() / 4 && text.starts_with(&seen[0]) && seen[0].ends_with(b"\n"));
     assert_eq!((&seen[1], &seen[2], seen.len()), (&vec![], &vec![], 3));
     let mut damaged = folder.take_damaged();
@@ -104,8 +106,18 @@ fn what_an_earlier_start_has_unpacked_is_known_at_once() {
     let seen = first.list().expect("a folder").remove(0);
     let packed = Some(Packed { seal: seen.stat.packed.expect("it is compressed"), size: seen.stat.size });
     let mark = Default::default();
-    let place = Place { path: seen.path, file: seen.stat.file, mark, missed: 0, is_deleted: false, packed };
-    assert_eq!(folder(temporary.path(), &[place], false).list().expect("a folder").len(), 1);
+    let place = Place {
+        path: seen.path,
+        file: seen.stat.file,
+        mark,
+        missed: 0,
+        is_deleted: false,
+        is_finished: true,
+        is_damaged: true,
+        packed,
+    };
+    let mut second = folder(temporary.path(), &[place], false);
+    assert!(second.list().expect("a folder")[0].stat.is_damaged && second.take_damaged().len() == 1);
     assert_eq!(folder(temporary.path(), &[], false).list().expect("a folder").len(), 0);
     let skipped = folder(temporary.path(), &[], true).list().expect("a folder");
     assert_eq!(skipped[0].stat.size, 0, "for start = \"end\"");

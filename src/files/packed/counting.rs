@@ -48,7 +48,7 @@ pub struct Counted {
 impl Counted {
     pub fn contents(&mut self) -> Contents {
         let packed = Packed { seal: self.seal, size: self.size };
-        Contents { packed, head: std::mem::take(&mut self.head).into() }
+        Contents { packed, is_damaged: self.fault.is_some(), head: std::mem::take(&mut self.head).into() }
     }
 }
 
