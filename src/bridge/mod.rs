@@ -66,6 +66,12 @@ impl BridgeSettings {
                 "bridge {name}: the password is sent as it is, and readable by whoever is between; begin url with mqtts://"
             ));
         }
+        for line in self.plan.lines.iter().filter(|line| line.direction.is_in() && line.local == "#") {
+            notes.push(format!(
+                "bridge {name}: \"{line}\" lets everything of the other broker come in under the topic that it has there, so its readings become readings here; \
+                 a prefix keeps them apart, and topics of the gateway itself, such as alerts/, are left out"
+            ));
+        }
         if !self.client_id.contains(gateway) {
             notes.push(format!(
                 "bridge {name}: client_id {} is the same on each gateway with this configuration: two of them would throw each other out; \

@@ -19,6 +19,8 @@ use crate::heartbeat::Beat;
 use crate::mqtt::bridging::{BridgeEnd, LinkEnd};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Who ends takes no links either so soon after the last one.
+const ENDING_WITHIN: Duration = Duration::from_millis(500);
 
 /// What the thread needs.
 pub struct BridgeParts<T: From<Input>> {
@@ -96,7 +98,9 @@ impl Bridge {
             let began = Instant::now();
             let over = link::run(&self.settings, &self.source, &self.links, &mut memory).await;
             let was_connected = self.source.state().connected_at_ms.is_some();
-            if matches!(over, Over::Local) && self.links.is_closed() {
+            // When the process ends, the connection may be the first to notice.
+            let is_ours = matches!(over, Over::Local | Over::Unstored);
+            if is_ours && tokio::time::timeout(ENDING_WITHIN, self.links.closed()).await.is_ok() {
                 return self.source.change(|state| state.connected_at_ms = None);
             }
             let text = over.to_string();

@@ -24,6 +24,8 @@ pub struct Bridge {
     commands_repeated: u64,
     commands_waiting: u64,
     #[serde(default)]
+    commands_without_id: u64,
+    #[serde(default)]
     commands_without_room: u64,
     commands_refused: BTreeMap<String, u64>,
 }
@@ -43,6 +45,7 @@ impl Bridge {
         let more = [
             (self.commands, "command", ""),
             (self.commands_repeated, "repeated command", " left out"),
+            (self.commands_without_id, "command", " without an id, so a repeat would not be noticed"),
             (self.commands_waiting, "command", " waiting for the clock"),
             (self.commands_without_room, "command", " with NO ROOM to wait for the clock"),
             (self.sent_refused, "message", " not taken by the other broker"),

@@ -57,7 +57,7 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
     /// There are too few or too many words.
-    #[error("a line is PATTERN DIRECTION QOS, and maybe LOCAL-PREFIX REMOTE-PREFIX; it has {0} words")]
+    #[error("a line is PATTERN DIRECTION QOS, and maybe LOCAL-PREFIX REMOTE-PREFIX; it has {0} of them")]
     Words(usize),
     /// A quoted word does not end.
     #[error("the quotes are not closed")]
@@ -234,9 +234,9 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_line_is_said_exactly() {
         for (text, message) in [
-            ("", "a line is PATTERN DIRECTION QOS, and maybe LOCAL-PREFIX REMOTE-PREFIX; it has 0 words"),
-            ("a in", "a line is PATTERN DIRECTION QOS, and maybe LOCAL-PREFIX REMOTE-PREFIX; it has 2 words"),
-            ("a in 1 b c d", "a line is PATTERN DIRECTION QOS, and maybe LOCAL-PREFIX REMOTE-PREFIX; it has 6 words"),
+            ("", "a line is PATTERN DIRECTION QOS, and maybe LOCAL-PREFIX REMOTE-PREFIX; it has 0 of them"),
+            ("a in", "a line is PATTERN DIRECTION QOS, and maybe LOCAL-PREFIX REMOTE-PREFIX; it has 2 of them"),
+            ("a in 1 b c d", "a line is PATTERN DIRECTION QOS, and maybe LOCAL-PREFIX REMOTE-PREFIX; it has 6 of them"),
             ("\"a in 1", "the quotes are not closed"),
             ("a inn 1", "the direction is in, out or both, not \"inn\""),
             ("a in 3", "the quality of service is 0, 1 or 2, not \"3\""),

@@ -42,6 +42,10 @@ fn topics_pass_both_ways_under_their_names() {
     )
     .unwrap();
     assert!(status.contains("cloud: connected to mqtt://127.0.0.1:"), "{status}");
+    let log = gateway.log.clone();
+    assert!(gateway.stop().success());
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(!log.contains("not connected"), "an end in order is no fault: {log}");
 }
 
 #[test]
