@@ -1,5 +1,7 @@
 //! `outrider check`: prints every problem of a configuration, or a summary of what would run.
 
+mod notes;
+
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,25 +13,20 @@ use clap::Args;
 use super::Exit;
 use super::configuration::{ConfigArguments, absolute, no_file};
 use super::{bridge, rules, run};
-use crate::admin::ledger::{self, LedgerLine, StoreView};
-use crate::bridge::BridgeSettings;
+use crate::admin::ledger::{self, StoreView};
 use crate::config::Configuration;
 use crate::core::detection::detectors::limit::Bounds;
 use crate::core::detection::detectors::profile::Rule;
 use crate::core::identity::NamedStream;
-use crate::core::mqtt::topic;
-use crate::core::rulebook::NamedModel;
-use crate::descriptors::Room;
+use crate::core::link::{Class, Classes, LinkSettings};
+use crate::core::rulebook::{NamedModel, Threshold};
 use crate::errors::with_causes;
-use crate::files::FileSettings;
 use crate::ingest::Ingest;
 use crate::ingest::explain::{self, Explained};
-use crate::keys::units::{approximate_size, format_duration};
+use crate::keys::units::{approximate_size, format_duration, format_size};
 use crate::mqtt::Unrouted;
-use crate::sinks::archive::sink::ArchiveSink;
-use crate::sinks::kind::SinkSettings;
 use crate::sinks::links::LinkConfiguration;
-use crate::sinks::s3;
+use crate::sinks::links::metering::MeteredBy;
 use crate::store::retention::{Capacity, WhenFull};
 use crate::store::schema::{self, FileState, OpenError, store_path};
 
@@ -205,7 +202,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     let mut models: Vec<_> = configuration.rules.models.models.iter().collect();
     models.sort_unstable_by_key(|(name, _)| *name);
     for (name, model) in models {
-        row("models", format!("{name}: {}", model_line(model)));
+        let thresholds = &configuration.rules.models.thresholds;
+        let threshold = thresholds.iter().find(|(of, _)| of == name).map(|(_, threshold)| threshold);
+        row("models", format!("{name}: {}", model_line(model, threshold)));
     }
     for rule in configuration.rules.book.rules() {
         row("rules", rule_line(rule));
@@ -213,8 +212,11 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     for one in &configuration.sinks {
         row("sinks", format!("{}: {}", one.name, one.sink.describe()));
     }
-    for warning in warnings(configuration, &capacity, &held) {
-        row("notes", warning);
+    for link in &configuration.links {
+        row("links", link_line(link));
+    }
+    for note in notes::all(configuration, &capacity, &held) {
+        row("notes", note);
     }
     Ok(text)
 }
@@ -259,15 +261,58 @@ fn store(capacity: &Capacity, held: &Held) -> String {
     format!("{held}, at most {size}; {when_full}; leaves {free} of the disk free")
 }
 
-/// How a model computes, how large it is, and what it is given.
-fn model_line(model: &NamedModel) -> String {
+/// How a model computes, how large it is, what it is given, and when it raises an alert.
+fn model_line(model: &NamedModel, threshold: Option<&Threshold>) -> String {
     let of = model.model();
     let size = match of.size() {
         (0, weights) => format!("{weights} weights"),
         (trees, nodes) => format!("{trees} trees with {nodes} nodes"),
     };
     let window = format_duration(Duration::from_millis(model.window_ms().unsigned_abs()));
-    format!("{}, {size}, {} inputs over {window}", of.algorithm(), model.inputs().len())
+    let mut line = format!("{}, {size}, {} inputs over {window}", of.algorithm(), model.inputs().len());
+    match threshold {
+        None => line.push_str("; asked by rules only"),
+        Some(Threshold { above, label, from, .. }) => {
+            let label = label.as_ref().map_or(String::new(), |label| format!(" for {label}"));
+            let from = from.as_ref().map_or(String::new(), |device| format!(" of {device}"));
+            write!(line, "; an alert above {above}{label}{from}").expect("a text takes everything");
+        }
+    }
+    line
+}
+
+/// What a link allows while it is metered.
+fn link_line(link: &LinkConfiguration) -> String {
+    let LinkSettings { bytes_per_day, bytes_per_month, reset_day, rate, alert_reserve_percent, carries } =
+        &link.settings;
+    let mut parts = Vec::new();
+    parts.extend(bytes_per_day.map(|bytes| format!("{} a day", format_size(bytes))));
+    parts.extend(bytes_per_month.map(|bytes| format!("{} a month from day {reset_day}", format_size(bytes))));
+    if link.settings.has_budget() {
+        parts.push(format!("{alert_reserve_percent}% of it for alerts alone"));
+    }
+    parts.extend(rate.map(|bytes| format!("{} a second", format_size(bytes))));
+    if *carries != Classes::ALL {
+        let carried: Vec<&str> = Class::ALL.into_iter().filter(|class| carries.has(*class)).map(Class::name).collect();
+        parts.push(format!("carries {}", carried.join(", ")));
+    }
+    if parts.is_empty() {
+        parts.push("counted, and not limited".to_owned());
+    }
+    let metered = match &link.metered {
+        MeteredBy::Yes => "always metered".to_owned(),
+        MeteredBy::No => "never metered".to_owned(),
+        MeteredBy::Auto { file, interface } => {
+            let file = file.as_ref().map(|file| file.display().to_string());
+            let asked: Vec<String> = file.into_iter().chain(interface.clone()).collect();
+            if asked.is_empty() {
+                "metered for all that is known".to_owned()
+            } else {
+                format!("metered as {} says", asked.join(" or "))
+            }
+        }
+    };
+    format!("{}: {}; {metered}", link.name, parts.join(", "))
 }
 
 fn rule_line(rule: &crate::core::rulebook::Rule) -> String {
@@ -308,116 +353,4 @@ fn profile(rule: &Rule) -> String {
     let Rule { words, profile } = rule;
     let on = |is_on: bool| if is_on { "on" } else { "off" };
     format!("{}: like {}, gap {}, stuck {}", words.join(" "), profile.name, on(profile.gap), on(profile.stuck))
-}
-
-/// Rules that look as if they saw lines of files: these are no messages.
-fn unseen_lines(configuration: &Configuration) -> impl Iterator<Item = String> + '_ {
-    let sees = |rule: &crate::core::rulebook::Rule, file: &FileSettings| {
-        rule.filter().is_some_and(|filter| topic::matches(filter, &file.topic.of(&file.path)))
-    };
-    configuration.rules.book.rules().iter().filter(|rule| rule.sees_messages()).filter_map(move |rule| {
-        let file = configuration.inputs.iter().find(|file| sees(rule, file))?;
-        Some(format!(
-            "rule {}: it has `sql`, so it sees messages only, and not the lines of {}; a rule with `when` sees their readings",
-            rule.name, file.path
-        ))
-    })
-}
-
-/// Links of which nothing says whether they are metered.
-fn unknown_links(links: &[LinkConfiguration]) -> impl Iterator<Item = String> + '_ {
-    links.iter().filter(|link| !link.metered.is_known()).map(|link| {
-        let then = match link.settings.has_limit() {
-            true => "it always counts as metered",
-            false => "it never counts as metered, and nothing is limited on it",
-        };
-        format!("link {}: without `metered`, `interface` and `state_file`, {then}", link.name)
-    })
-}
-
-/// What sends past the links, while something is limited on one of them.
-fn past_links(configuration: &Configuration) -> Vec<String> {
-    if !configuration.links.iter().any(|link| link.settings.has_limit()) {
-        return Vec::new();
-    }
-    let is_past = |sink: &&SinkSettings| sink.travel.link.is_none() && ArchiveSink::of(sink).is_none();
-    let sinks = configuration.sinks.iter().filter(is_past);
-    let why = |sink: &SinkSettings| {
-        if sink.kind == s3::sink::NAME { "sinks of type s3 know no [[link]]" } else { "it is on no [[link]]" }
-    };
-    let sinks =
-        sinks.map(|sink| format!("sink {}: {}, so what it sends is neither counted nor limited", sink.name, why(sink)));
-    let leaves = |bridge: &&BridgeSettings| !bridge.broker.endpoint.is_loopback();
-    let bridges = configuration.bridges.iter().filter(leaves);
-    let bridges = bridges.map(|bridge| {
-        format!("bridge {}: bridges know no [[link]], so what passes is neither counted nor limited", bridge.name())
-    });
-    sinks.chain(bridges).collect()
-}
-
-/// Warnings about settings that are allowed but may surprise.
-fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> Vec<String> {
-    let room = Room::look(configuration.sinks.len(), configuration.streams.len());
-    let of_files = configuration.inputs.iter().map(FileSettings::descriptors).sum();
-    let room = room.ok().map(|room| room.besides(of_files));
-    let shortage = room.and_then(|room| room.shortage(configuration.edge.connections_max));
-    let mut warnings: Vec<String> = shortage.into_iter().collect();
-    warnings.extend(unknown_links(&configuration.links));
-    warnings.extend(past_links(configuration));
-    for note in configuration.sinks.iter().flat_map(|sink| sink.sink.notes()) {
-        // Several sinks may have the same note.
-        if !warnings.contains(&note) {
-            warnings.push(note);
-        }
-    }
-    warnings.extend(configuration.bridges.iter().flat_map(|bridge| bridge.notes(&configuration.gateway_id)));
-    if !configuration.has_archive() {
-        warnings.push(SinkSettings::NO_ARCHIVE.to_owned());
-    }
-    warnings.extend(configuration.listeners.warnings.iter().chain(&configuration.admin.warnings).cloned());
-    warnings.extend(configuration.rules.warnings.iter().map(|warning| format!("rule {warning}")));
-    warnings.extend(unseen_lines(configuration));
-    let Held::View(view) = held else { return warnings };
-    if view.used_bytes > capacity.bytes_max {
-        warnings.push(
-            "the store holds more than store.size_max allows: the oldest readings would be dropped at the start"
-                .to_owned(),
-        );
-    }
-    let is_named =
-        |line: &&LedgerLine| configuration.sinks.iter().any(|sink| sink.name == line.sink && sink.takes(&line.stream));
-    for line in view.ledger.iter().filter(|line| !is_named(line)) {
-        let LedgerLine { sink, stream, buffered, .. } = line;
-        let waiting = if *buffered == 1 { "1 record waits".to_owned() } else { format!("{buffered} records wait") };
-        warnings.push(format!(
-            "the configuration no longer names the sink {sink} for the stream {stream}: {waiting} for it now, and \
-             further ones are kept for it as long as there is room"
-        ));
-    }
-    warnings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::link::LinkSettings;
-    use crate::sinks::links::metering::MeteredBy;
-
-    #[test]
-    fn a_link_of_which_nobody_can_know_whether_it_is_metered_is_noted() {
-        let link = |rate, metered| {
-            let settings = LinkSettings { rate, ..LinkSettings::default() };
-            LinkConfiguration { name: "lte".to_owned(), settings, metered }
-        };
-        let auto = |interface: Option<&str>| MeteredBy::Auto { file: None, interface: interface.map(str::to_owned) };
-        let links = [
-            link(Some(9), auto(None)),
-            link(None, auto(None)),
-            link(Some(9), auto(Some("wwan0"))),
-            link(Some(9), MeteredBy::Yes),
-        ];
-        let noted: Vec<String> = unknown_links(&links).collect();
-        assert_eq!(noted.len(), 2, "{noted:?}");
-        assert!(noted[0].contains("always counts") && noted[1].contains("nothing is limited"), "{noted:?}");
-    }
 }

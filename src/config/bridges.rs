@@ -241,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn that_everything_comes_in_is_noted() {
+        let notes = |line: &str| {
+            let text = format!("gateway.id = 'g'\n{}", bridge("cloud", &format!("topics = ['{line}']")));
+            read(&text).expect("right").bridges[0].notes("g")
+        };
+        let noted = notes("# in 1");
+        assert!(noted.len() == 1 && noted[0].starts_with("bridge cloud: \"# in 1\" lets everything"), "{noted:?}");
+        for line in ["a/# in 1", "# out 1", "# in 1 fleet/ \"\""] {
+            assert_eq!(notes(line), Vec::<String>::new(), "{line}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_right_is_refused() {
         for (text, expected) in [
             ("topics = []", "nothing would pass"),
@@ -258,6 +271,11 @@ mod tests {
         ] {
             let problems = read(&bridge("cloud", text)).expect_err(text).join("; ");
             assert!(problems.contains(expected), "{text}: {problems}");
+        }
+        let missing = "topics = ['a in 1']\nca = '/no/ca'\ncertificate = '/no/c'\nkey = '/no/k'";
+        let problems = read(&bridge("cloud", missing).replace("mqtt://", "mqtts://")).expect_err("no files");
+        for file in ["/no/ca", "/no/c", "/no/k"] {
+            assert!(problems.iter().any(|problem| problem.contains(&format!("{file}:"))), "{file}: {problems:?}");
         }
         for (first, second, host, expected) in [
             ("a/# in 1", "b/# in 1", "b", "throw out the other"),

@@ -1,6 +1,6 @@
 //! One `[[file]]`: files that lines are read from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::core::files::{Framing, Settings, Start};
 use crate::core::mqtt::topic;
@@ -62,8 +62,15 @@ fn split(section: &mut Section<'_>, glob: &str) -> Option<(PathBuf, String)> {
         Some((folder, names)) => (folder, names),
         None => (".", glob),
     };
-    if names.is_empty() || folder.contains('*') {
-        section.blame("path", "it is a folder and a name, and only the name may hold *");
+    let wrong = if folder.contains('*') {
+        Some("it is a folder and a name, and only the name may hold *".to_owned())
+    } else if names.is_empty() || Path::new(glob).is_dir() {
+        Some(format!("it is a folder; \"{}/*\" is every file in it", glob.trim_end_matches('/')))
+    } else {
+        None
+    };
+    if let Some(wrong) = wrong {
+        section.blame("path", wrong);
         return None;
     }
     Some((PathBuf::from(folder), names.to_owned()))
@@ -167,7 +174,8 @@ mod tests {
         for (file, expected) in [
             ("topic = 'devices/a'", "`path` is missing"),
             ("path = '/*/x.log'\ntopic = 'devices/a'", "only the name may hold *"),
-            ("path = '/d/'\ntopic = 'devices/a'", "only the name may hold *"),
+            ("path = '/d/'\ntopic = 'devices/a'", "it is a folder; \"/d/*\" is every file in it"),
+            ("path = '/proc'\ntopic = 'devices/a'", "it is a folder; \"/proc/*\" is every file in it"),
             ("path = '/d/x'\ntopic = 'plant/a'", "no [[route]] takes it"),
             ("path = '/d/x'\ntopic = 'devices/#'", "file[0].topic"),
             ("path = '/d/x'\ntopic = 'devices/a'\nformat = 'pattern'", "needs `pattern`"),

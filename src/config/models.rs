@@ -9,6 +9,7 @@ use super::sections::Reader;
 use crate::core::detection::severity::Severity;
 use crate::core::models::{Input, Kind, MODEL_BYTES_MAX, Model};
 use crate::core::rulebook::{MODELS_MAX, ModelDetectors, NamedModel, Threshold};
+use crate::counter::many;
 use crate::keys::key::Group;
 use crate::keys::section::Section;
 use crate::keys::units::format_size;
@@ -63,12 +64,17 @@ fn load(file: &Path, bytes: &mut usize) -> Result<Model, String> {
     Model::parse(&text).map_err(|error| error.to_string())
 }
 
+/// `is 1 name`, `are 2 names`.
+fn names_of(count: usize) -> String {
+    format!("{} {}", if count == 1 { "is" } else { "are" }, many(count as u64, "name"))
+}
+
 /// What the columns of the model are here.
 fn inputs_of(section: &mut Section<'_>, model: &Model, names: Option<Vec<String>>) -> Box<[Input]> {
     let Some(names) = names else { return model.inputs().into() };
     let known: Vec<&str> = model.inputs().iter().map(|input| &*input.name).collect();
     if names.len() != known.len() {
-        let message = format!("{} are named; the model has {}: {}", names.len(), known.len(), known.join(", "));
+        let message = format!("there {}; the model has {}: {}", names_of(names.len()), known.len(), known.join(", "));
         section.blame("inputs", message);
         return model.inputs().into();
     }
@@ -91,7 +97,7 @@ fn threshold(section: &mut Section<'_>) -> Option<Threshold> {
         severity: section.choice("severity", &severities).unwrap_or(Severity::Major),
     };
     if above.is_none() {
-        for key in ["clear", "label", "device"] {
+        for key in ["clear", "label", "device", "for", "severity"] {
             if section.has(key) {
                 section.blame(key, "it belongs to a threshold, which is missing");
             }
@@ -107,6 +113,9 @@ fn check_threshold(section: &mut Section<'_>, named: &NamedModel, threshold: &Th
             input.name
         );
         section.blame("threshold", message);
+    }
+    if named.model().kind() == Kind::Classification && !(0.0..1.0).contains(&threshold.above) {
+        section.blame("threshold", "a probability is 0 to 1, and has to be able to be above it");
     }
     if threshold.clear.is_some_and(|clear| clear > threshold.above) {
         section.blame("clear", "it is above the threshold");
@@ -172,11 +181,13 @@ mod tests {
             ("file = 'bad.json'", "bad.json: $: expected a member \"format\""),
             ("file = 'missing.json'", "missing.json: cannot be read"),
             ("file = 'binary.json'\nthreshold = 0.5", "the input \"a\" is no feature of a metric"),
-            ("file = 'binary.json'\ninputs = ['x.mean']", "1 are named; the model has 2: a, b"),
+            ("file = 'binary.json'\ninputs = ['x.mean']", "there is 1 name; the model has 2: a, b"),
             ("file = 'binary.json'\ninputs = ['x.mean', 'x.mean']", "x.mean is there twice"),
             ("file = 'value.json'\nthreshold = 1.0\nlabel = 'worn'", "the model has no labels"),
             ("file = 'value.json'\nlabel = 'worn'", "it belongs to a threshold, which is missing"),
             ("file = 'value.json'\nthreshold = 1.0\nclear = 2.0", "it is above the threshold"),
+            ("file = 'value.json'\nfor = '5s'", "it belongs to a threshold, which is missing"),
+            ("file = 'binary.json'\ninputs = ['x.mean', 'y.mean']\nthreshold = 50", "a probability is 0 to 1"),
             (
                 "file = 'binary.json'\ninputs = ['x.mean', 'y.mean']\nthreshold = 0.5\nlabel = 'old'",
                 "there is no label \"old\"; there are good, worn",

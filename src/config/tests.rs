@@ -170,7 +170,7 @@ fn all_problems_come_at_once_each_with_its_line() {
         "file:3: a value with a unit stands in quotes; write \"512MiB\"",
         "file:4: store.when_full = \"block\": not a choice; one of \"drop_oldest\", \"refuse\"",
         "file:5: store.pth = \"/x\": unknown key; did you mean `path`?",
-        "file:6: store.free_space_min = 7: not a size, the unit is missing; write \"7MiB\" if that is meant; a size, \"0B\" to \
+        "file:6: store.free_space_min = 7: not a size, the unit is missing; write \"7B\" or \"7MiB\" if that is meant; a size, \"0B\" to \
          \"1TiB\", or \"auto\"",
         "file:8: a text stands in quotes; write \"0.0.0.0:1883\"",
         "file:9: mqtt.connect_timeout = [ \"0s\"]: not a duration; write a number with ms, s, m, h or d; a duration, \"1s\" to \"5m\"",

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::actions::{self, ActionKind};
+use super::problem::shown;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::value::Value;
 use super::{places, route_test, rule_test};
@@ -163,10 +164,11 @@ impl Kind {
             Kind::Text(shape) => check_text(shape, value.text().ok_or_else(|| format!("not a text; {self}"))?),
             Kind::Texts { shape, count_max } => match value.texts() {
                 Some(texts) if texts.len() > count_max => Err(format!("too many texts; {self}")),
-                Some(texts) if texts.iter().all(|text| check_text(shape, text).is_ok()) => {
-                    Ok(Checked::Texts(texts.into_iter().map(str::to_owned).collect()))
-                }
-                _ => Err(format!("not allowed here; {self}")),
+                Some(texts) => match texts.iter().find(|text| check_text(shape, text).is_err()) {
+                    None => Ok(Checked::Texts(texts.into_iter().map(str::to_owned).collect())),
+                    Some(wrong) => Err(format!("\"{}\" is not allowed here; {self}", shown(wrong))),
+                },
+                None => Err(format!("not a list of texts; {self}")),
             },
             Kind::Choice(words) => check_choice(words, value).ok_or_else(|| format!("not a choice; {self}")),
             Kind::Boolean => match value.boolean() {
@@ -195,25 +197,27 @@ impl Kind {
             Kind::Size { min, max, .. } => match value.text().and_then(parse_size) {
                 Some(bytes) if (min..=max).contains(&bytes) => Ok(Checked::Size(bytes)),
                 Some(_) => Err(format!("out of range; {self}")),
-                None => Err(without_unit("a size", "KiB, MiB, GiB, KB, MB or GB", "MiB", value, self)),
+                None => Err(without_unit("a size", "KiB, MiB, GiB, KB, MB or GB", &["B", "MiB"], value, self)),
             },
             Kind::Duration { min, max } => match value.text().and_then(parse_duration) {
                 Some(duration) if (min..=max).contains(&duration) => Ok(Checked::Duration(duration)),
                 Some(_) => Err(format!("out of range; {self}")),
-                None => Err(without_unit("a duration", "ms, s, m, h or d", "s", value, self)),
+                None => Err(without_unit("a duration", "ms, s, m, h or d", &["s"], value, self)),
             },
-            Kind::Headers { count_max } => match value.table() {
-                Some(headers) if headers.len() <= count_max && headers.iter().all(is_header) => {
-                    Ok(Checked::Headers(headers))
+            Kind::Headers { count_max } => {
+                let headers = table(value, count_max, self)?;
+                check_headers(&headers).map_err(|why| format!("{why}; {self}"))?;
+                Ok(Checked::Headers(headers))
+            }
+            Kind::StreamTargets => {
+                let targets = table(value, STREAM_TARGETS_MAX, self)?;
+                match targets.iter().find(|target| !is_stream_target(target)) {
+                    None => Ok(Checked::StreamTargets(targets)),
+                    Some((name, target)) => {
+                        Err(format!("{} = \"{}\" is not allowed here; {self}", shown(name), shown(target)))
+                    }
                 }
-                _ => Err(format!("not allowed here; {self}")),
-            },
-            Kind::StreamTargets => match value.table() {
-                Some(targets) if targets.len() <= STREAM_TARGETS_MAX && targets.iter().all(is_stream_target) => {
-                    Ok(Checked::StreamTargets(targets))
-                }
-                _ => Err(format!("not allowed here; {self}")),
-            },
+            }
             Kind::Paths => places::paths(value).map(Checked::Paths),
             Kind::Measures => places::measures(value).map(Checked::Measures),
             Kind::Attributes => places::attributes(value).map(Checked::Attributes),
@@ -320,9 +324,13 @@ fn check_choice(words: &[&'static str], value: &Value) -> Option<Checked> {
 }
 
 /// A number without a unit is the most common mistake, so the message says what to write instead.
-fn without_unit(what: &str, units: &str, likely: &str, value: &Value, kind: &Kind) -> String {
+fn without_unit(what: &str, units: &str, likely: &[&str], value: &Value, kind: &Kind) -> String {
     match value.integer() {
-        Some(number) => format!("not {what}, the unit is missing; write \"{number}{likely}\" if that is meant; {kind}"),
+        Some(number) => {
+            let likely: Vec<String> = likely.iter().map(|unit| format!("\"{number}{unit}\"")).collect();
+            let likely = likely.join(" or ");
+            format!("not {what}, the unit is missing; write {likely} if that is meant; {kind}")
+        }
         None => format!("not {what}; write a number with {units}; {kind}"),
     }
 }
@@ -398,6 +406,15 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
     if is_right { Ok(Checked::Text(text.to_owned())) } else { Err(format!("not allowed here; {}", Kind::Text(shape))) }
 }
 
+/// Names and texts, not more than these.
+fn table(value: &Value, count_max: usize, kind: &Kind) -> Result<Vec<(String, String)>, String> {
+    match value.table() {
+        Some(table) if table.len() <= count_max => Ok(table),
+        Some(table) => Err(format!("{} are too many; {kind}", table.len())),
+        None => Err(format!("not a table of names, each with a text in quotes; {kind}")),
+    }
+}
+
 /// More streams than a configuration can have.
 const STREAM_TARGETS_MAX: usize = 32;
 
@@ -405,12 +422,21 @@ fn is_stream_target((name, target): &(String, String)) -> bool {
     check_text(Shape::LogStream, name).is_ok() && check_text(Shape::StreamName, target).is_ok()
 }
 
-fn is_header((name, value): &(String, String)) -> bool {
+/// Values are never repeated: they may be secret.
+fn check_headers(headers: &[(String, String)]) -> Result<(), String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    (1..=128).contains(&name.len())
-        && name.bytes().all(is_token)
-        && value.len() <= 4096
-        && value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    for (name, value) in headers {
+        if !(1..=128).contains(&name.len()) || !name.bytes().all(is_token) {
+            return Err(format!("\"{}\" is no name of a header", shown(name)));
+        }
+        if value.len() > 4096 {
+            return Err(format!("the value of {name} is longer than 4096 bytes"));
+        }
+        if !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            return Err(format!("the value of {name} has other characters than the visible ones of ASCII"));
+        }
+    }
+    Ok(())
 }
 
 fn is_endpoint(text: &str) -> bool {

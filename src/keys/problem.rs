@@ -172,9 +172,11 @@ pub fn near_miss<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Op
         .map(|(_, candidate)| candidate)
 }
 
-/// Whether it is the same words, with some left out or in another order: `size` or `max_size` for `size_max`.
+/// Whether it is the same words, with some left out or in another order, or the beginning of it: `size` or `max_size` for `size_max`, `user` for
+/// `username`.
 fn is_part(word: &str, candidate: &str) -> bool {
-    word.len() >= 4 && word.split('_').all(|part| candidate.split('_').any(|other| other == part))
+    let begins = || candidate.starts_with(word);
+    word.len() >= 4 && (word.split('_').all(|part| candidate.split('_').any(|other| other == part)) || begins())
 }
 
 /// Counts insertions, deletions, replacements and swapped neighbours. Words longer than any key are not compared.
@@ -200,6 +202,7 @@ mod tests {
             ("when-full", Some("when_full")),
             ("lsiten", Some("listen")),
             ("Listen", Some("listen")),
+            ("free", Some("free_space_min")),
             ("colour", None),
             ("", None),
             (&"x".repeat(10_000), None),

@@ -266,6 +266,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Reports a key of another kind of section that people look for here. It counts as read.
+    pub fn refuse(&mut self, name: &'static str, message: &str) {
+        if self.has(name) {
+            self.read.insert(name);
+            self.blame(name, message);
+        }
+    }
+
     /// Where it is in the file, and what it is called in problems.
     pub fn place(&self) -> (Origin, String) {
         (self.table.origin.clone(), self.at.clone())

@@ -23,7 +23,12 @@ pub fn read(section: &mut Section<'_>, beside: &Path) -> ClientFiles {
     if let Some((certificate, key)) = &identity
         && let Err(problem) = tls::check_client(certificate, key)
     {
-        section.blame(if problem.part == Part::Key { "key" } else { "certificate" }, problem.to_string());
+        let is_of_key = problem.part == Part::Key;
+        section.blame(if is_of_key { "key" } else { "certificate" }, problem.to_string());
+        // The key was not looked at then.
+        if !is_of_key && let Err(problem) = tls::check_key(key) {
+            section.blame("key", problem.to_string());
+        }
     }
     ClientFiles { ca, identity }
 }

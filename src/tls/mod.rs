@@ -230,6 +230,11 @@ pub fn check_client(certificate: &Path, key: &Path) -> Result<(), TlsProblem> {
     chain_and_key(certificate, key, &ring::default_provider()).map(|_| ())
 }
 
+/// Whether there is a key in a file.
+pub fn check_key(key: &Path) -> Result<(), TlsProblem> {
+    read(key).and_then(|content| files::key(&content)).map(drop).map_err(at(Part::Key, key))
+}
+
 /// A certificate with what leads to its CA, and the key that belongs to it.
 fn chain_and_key(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsProblem> {
     let of_certificate = at(Part::Certificate, certificate);

@@ -56,6 +56,44 @@ fn a_body_has_its_own_keys_and_what_makes_no_sense_is_named() {
 }
 
 #[test]
+fn what_is_wrong_with_a_table_is_said() {
+    let sink = |keys: &str| {
+        format!(
+            "[[stream]]\nname = \"trips\"\n[[sink]]\nname = \"a\"\n{keys}\n[[sink]]\nname = \"b\"\ntype = \"archive\"\n"
+        )
+    };
+    let http = |keys: &str| sink(&format!("type = \"http\"\nurl = \"https://a.b\"\n{keys}"));
+    let kinesis = |keys: &str| sink(&format!("type = \"kinesis\"\nregion = \"eu-central-1\"\nraw = \"r\"\n{keys}"));
+    let long = "v".repeat(4097);
+    for (text, expected) in [
+        (http("headers = \"X-Site: yard\""), "not a table of names, each with a text in quotes; at most 32"),
+        (http("headers = { X-Site = 7 }"), "not a table of names"),
+        (http("headers = { \"X Site\" = \"yard\" }"), "\"X Site\" is no name of a header"),
+        (http("headers = { X-Site = \"Hof 7 \u{fc}\" }"), "the value of X-Site has other characters"),
+        (http(&format!("headers = {{ X-Site = \"{long}\" }}")), "the value of X-Site is longer than 4096 bytes"),
+        (http("streams = [\"raw\", \"Doors 1\"]"), "\"Doors 1\" is not allowed here; a list of at most"),
+        (kinesis("streams = { trips = \"a b\" }"), "trips = \"a b\" is not allowed here; names of streams"),
+    ] {
+        let problems = wrong(&text);
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{text}: {problems:?}");
+        assert!(!problems[0].contains("Hof"), "a value may be secret: {problems:?}");
+    }
+}
+
+/// Names that other programs have for the same thing.
+#[test]
+fn what_people_look_for_is_found() {
+    let sink = |keys: &str| format!("[[sink]]\nname = \"a\"\n{keys}\n");
+    let search = sink("type = \"opensearch\"\nurl = \"https://search\"\nuser = \"u\"");
+    assert!(wrong(&search)[0].contains("did you mean `username`?"));
+    if cfg!(feature = "postgres") {
+        let database = sink("type = \"postgres\"\nurl = \"postgres://u@db/fleet\"\nraw = \"r\"\ndatabase = \"fleet\"");
+        let problems = wrong(&database);
+        assert!(problems.len() == 1 && problems[0].contains("a part of url: postgres://USER@HOST"), "{problems:?}");
+    }
+}
+
+#[test]
 fn firehose_has_limits_of_its_own() {
     let sink = |keys: &str| format!("[[sink]]\nname = \"a\"\ntype = \"firehose\"\n{keys}\n");
     let configuration = right(&sink("raw = \"fleet-raw\""));

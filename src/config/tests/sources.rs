@@ -54,7 +54,7 @@ fn variables_lie_over_the_file_and_lists_grow_from_their_end() {
             "OUTRIDER__MQTT__LISTN: mqtt.listn = \"x\": unknown key; did you mean `listen`?",
             "OUTRIDER__SINK__7__NAME: there are 0 [[sink]], counted from 0; the next is 0",
             "OUTRIDER__SINK__NAME: not a key; write OUTRIDER__SINK__0__KEY for the first [[sink]]",
-            "OUTRIDER__STORE__SIZE_MAX: store.size_max = \"1\": not a size, the unit is missing; write \"1MiB\" if that is meant; \
+            "OUTRIDER__STORE__SIZE_MAX: store.size_max = \"1\": not a size, the unit is missing; write \"1B\" or \"1MiB\" if that is meant; \
          a size, \"16MiB\" to \"1TiB\", or \"auto\"",
         ]
     );

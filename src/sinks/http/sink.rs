@@ -55,7 +55,7 @@ const KEYS: &[Key] = &[
         "Where records are posted. A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
     key_of(GROUP, "headers", Kind::Headers { count_max: 32 },
         Otherwise { meaning: "no further headers", example: "{ Authorization = \"Bearer x\" }" },
-        "Headers of each request; \"env:NAME\" takes the value from an environment variable."),
+        "Headers of each request; \"env:NAME\" takes the value from an environment variable. Those of HTTP itself that say how long the request is or how it is sent, such as Content-Length, are the sink's."),
     key_of(GROUP, "body", Kind::Choice(&["lines", "array", "firehose", "splunk"]), Literal("\"lines\""),
         "One record per line; one JSON array of records; a request in the protocol in which Amazon Data Firehose delivers to HTTP endpoints, a record each; or events for Splunk's HTTP Event Collector at url."),
     key_of(GROUP, "access_key", Kind::Text(Shape::AccessKey),
@@ -194,6 +194,25 @@ fn throughput(delivery: &DeliverySettings) -> String {
     )
 }
 
+impl HttpTarget {
+    /// What whoever is between can read.
+    fn unencrypted(&self) -> Option<String> {
+        if !self.url.0.starts_with("http://") || network::is_here(&self.url.0) {
+            return None;
+        }
+        let secret = match (&self.form, &self.take) {
+            (Form::Splunk(_), _) => "the token",
+            (Form::Firehose(form), _) if form.access_key.is_some() => "the access key",
+            (_, Take::Alerts(AlertFormat::PagerDuty { .. })) => "the routing key",
+            _ if !self.headers.is_empty() => "what `headers` say",
+            _ => return None,
+        };
+        Some(format!(
+            "records and {secret} are sent unencrypted, and readable by whoever is between; let url begin with https://"
+        ))
+    }
+}
+
 /// With the headers of its protocol that are secret.
 fn client(target: &HttpTarget, connector: SharedHttpConnector) -> Client {
     let mut target = target.clone();
@@ -230,11 +249,12 @@ impl ConfiguredSink for HttpTarget {
     }
 
     fn notes(&self) -> Vec<String> {
-        match &self.form {
-            Form::Splunk(form) if form.acknowledged_within.is_none() => vec![UNACKNOWLEDGED.to_owned()],
-            Form::Splunk(_) => vec![throughput(&self.delivery)],
-            Form::Plain(_) | Form::Firehose(_) => Vec::new(),
-        }
+        let of_form = match &self.form {
+            Form::Splunk(form) if form.acknowledged_within.is_none() => Some(UNACKNOWLEDGED.to_owned()),
+            Form::Splunk(_) => Some(throughput(&self.delivery)),
+            Form::Plain(_) | Form::Firehose(_) => None,
+        };
+        self.unencrypted().into_iter().chain(of_form).collect()
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
@@ -313,15 +333,32 @@ mod tests {
         }
     }
 
+    fn notes_of(url: &str, keys: &str) -> Vec<String> {
+        let text = format!("store.path = '/s'\n[[sink]]\nname = 'x'\ntype = 'http'\nurl = '{url}'\n{keys}\n");
+        let read = Configuration::parse(Path::new("f"), &text, &Sources::default(), &Host::read());
+        read.expect("right").sinks.remove(0).sink.notes()
+    }
+
+    #[test]
+    fn what_is_secret_and_sent_in_the_clear_is_noted() {
+        for (keys, expected) in [
+            ("headers = { Authorization = 'Bearer t' }", "what `headers` say"),
+            ("body = 'splunk'\ntoken = 't'", "the token"),
+            ("body = 'firehose'\naccess_key = 'k'", "the access key"),
+            ("take = 'alerts'\nalert_format = 'pagerduty'\nrouting_key = 'k'", "the routing key"),
+        ] {
+            let notes = notes_of("http://hub.example.com:8088", keys);
+            assert!(notes[0].starts_with(&format!("records and {expected} are sent unencrypted")), "{notes:?}");
+            for url in ["https://hub.example.com:8088", "http://127.0.0.1:8088"] {
+                assert!(!notes_of(url, keys).iter().any(|note| note.contains("unencrypted")), "{url} {keys}");
+            }
+        }
+        assert_eq!(notes_of("http://hub.example.com", ""), Vec::<String>::new());
+    }
+
     #[test]
     fn what_may_surprise_about_splunk_is_noted() {
-        let notes = |keys: &str| {
-            let text = format!(
-                "store.path = '/s'\n[[sink]]\nname = 'x'\ntype = 'http'\nurl = 'https://splunk:8088'\n{keys}\n"
-            );
-            let read = Configuration::parse(Path::new("f"), &text, &Sources::default(), &Host::read());
-            read.expect("right").sinks.remove(0).sink.notes()
-        };
+        let notes = |keys: &str| notes_of("https://splunk:8088", keys);
         const SPLUNK: &str = "body = 'splunk'\ntoken = 't'\n";
         for (keys, device, stream) in [
             ("", "512KiB of a device", "2MiB of a stream"),

@@ -34,6 +34,10 @@ impl Server {
         }
     }
 
+    pub fn knows_tokens_only(self) -> bool {
+        matches!(self, Server::Influx2 | Server::Influx3)
+    }
+
     /// VictoriaMetrics stores a text as the number 0.
     pub fn has_texts(self) -> bool {
         self != Server::VictoriaMetrics

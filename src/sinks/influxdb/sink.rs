@@ -88,9 +88,11 @@ const KEYS: &[Key] = &[
 ];
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
-    let server = section.choice("server", &Server::CHOICES).unwrap_or(Server::Influx1);
-    let place = place(section, server);
-    let login = login(section, server);
+    // As long as it is not known which one it is, nothing is known of what belongs to it.
+    let known = section.choice("server", &Server::CHOICES);
+    let server = known.unwrap_or(Server::Influx1);
+    let place = place(section, server, known.is_some());
+    let login = login(section, known);
     let streams = posting::streams(section, surroundings, "written");
     let form = form(section, server);
     let compressions = [("none", Compression::None), ("gzip", Compression::Gzip)];
@@ -108,7 +110,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
     })
 }
 
-fn place(section: &mut Section<'_>, server: Server) -> Place {
+fn place(section: &mut Section<'_>, server: Server, is_known: bool) -> Place {
     let url = section.text("url").unwrap_or_default();
     if url.contains(['@', '?', '#']) {
         section.blame("url", "names the server alone; logins and places have keys of their own");
@@ -121,10 +123,10 @@ fn place(section: &mut Section<'_>, server: Server) -> Place {
     };
     let [database, retention_policy, org, bucket] = ["database", "retention_policy", "org", "bucket"].map(|key| {
         let name = section.text(key);
-        if name.is_some() && !allowed.contains(&key) {
+        if is_known && name.is_some() && !allowed.contains(&key) {
             section.blame(key, format!("{} has none; it has {}", server.title(), allowed.join(" and ")));
         }
-        if name.is_none() && needed.contains(&key) && !section.has(key) && section.has("server") {
+        if name.is_none() && needed.contains(&key) && !section.has(key) && is_known {
             section.blame("server", format!("{} needs {key}", server.title()));
         }
         name
@@ -132,11 +134,11 @@ fn place(section: &mut Section<'_>, server: Server) -> Place {
     Place { server, url, database, retention_policy, org, bucket }
 }
 
-fn login(section: &mut Section<'_>, server: Server) -> Login {
+fn login(section: &mut Section<'_>, server: Option<Server>) -> Login {
     let token = section.text("token").and_then(|text| from_environment(section, "token", text));
     let username = section.text("username");
     let password = section.text("password").and_then(|text| from_environment(section, "password", text));
-    if username.is_some() && matches!(server, Server::Influx2 | Server::Influx3) {
+    if let Some(server) = server.filter(|server| username.is_some() && server.knows_tokens_only()) {
         section.blame("username", format!("{} knows tokens only", server.title()));
     }
     if section.has("token") && section.has("username") {
@@ -202,6 +204,12 @@ impl ConfiguredSink for InfluxTarget {
         }
         if self.place.is_cloud() {
             notes.push(QUEUED.to_owned());
+        }
+        if self.place.server.knows_tokens_only() && self.login == Login::None {
+            notes.push(format!(
+                "there is no token: {} takes nothing, unless it asks for none",
+                self.place.server.title()
+            ));
         }
         if self.is_plain() && self.login != Login::None && !network::is_here(&self.place.url) {
             notes.push(format!("{} is not encrypted: whoever listens learns the login", self.place.url));

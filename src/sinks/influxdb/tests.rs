@@ -29,6 +29,13 @@ fn what_is_configured_is_described() {
     let (_, notes) = described(&two.replace("https", "http"));
     assert_eq!(notes, ["http://influx:8086 is not encrypted: whoever listens learns the login"]);
     assert!(described(&two.replace("https://influx", "http://127.0.0.1")).1.is_empty());
+    let (_, notes) = described(&two.replace("\ntoken = 't0k3n'", ""));
+    assert_eq!(notes, ["there is no token: InfluxDB 2 takes nothing, unless it asks for none"]);
+    // What belongs to it is not known then, so nothing else is wrong.
+    for server in ["", "server = 'influxdb'\n"] {
+        let problems = read(&two.replace("server = 'influxdb2'\n", server)).err().unwrap_or_default();
+        assert!(problems.contains("server") && problems.contains("1 problem in"), "{problems}");
+    }
     let (_, notes) = described(&two.replace("https://influx:8086", "https://eu-1.aws.cloud2.influxdata.com"));
     assert!(notes.len() == 1 && notes[0].contains("queued"), "{notes:?}");
 }

@@ -224,7 +224,7 @@ impl ConfiguredSink for MqttBroker {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let is_open = !self.broker.endpoint.is_tls;
+        let is_open = !self.broker.endpoint.is_tls && !self.broker.endpoint.is_loopback();
         if is_open && self.password.is_some() {
             notes.push(
                 "the password is sent as it is, and readable by whoever is between; begin url with mqtts://".to_owned(),

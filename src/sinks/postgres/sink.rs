@@ -105,6 +105,9 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
 
 /// Somewhere, if the section does not say where: then it is not started.
 fn read_place(section: &mut Section<'_>) -> Place {
+    for name in ["database", "dbname", "user", "username", "host", "port"] {
+        section.refuse(name, "it is a part of url: postgres://USER@HOST:PORT/DATABASE");
+    }
     let url = section.text("url");
     let place = url.map(|url| Place::parse(&url)).transpose();
     let place = place.unwrap_or_else(|problem| {
