@@ -7,9 +7,7 @@ use super::backoff::Jitter;
 use super::pacing::{Pacer, Shards, UNKNOWN_SHARD};
 use super::progress::Progress;
 use super::queue::{Content, KeyState, Keys, RECORD_OVERHEAD_BYTES, RUN_BYTES, Record};
-use super::{
-    Actions, DeliverySettings, DeliveryStatus, Event, Grouping, Partition, Refused, Request, RequestId, RetryReason,
-};
+use super::{Actions, DeliverySettings, DeliveryStatus, Event, Grouping, Partition, Refused, RequestId, RetryReason};
 use crate::cursor::CursorState;
 
 mod ageing;
@@ -394,22 +392,6 @@ impl Delivery {
         self.wake(now_us);
     }
 
-    /// The next request, if one is to be sent now, with so many bytes at most; a single record may be longer.
-    pub(super) fn request(&mut self, now_us: u64, bytes_max: usize) -> Option<Request> {
-        if self.may_send(now_us) { self.next_request(now_us, bytes_max) } else { None }
-    }
-
-    /// Whether there is something to be sent now.
-    pub(super) fn is_due(&self, now_us: u64) -> bool {
-        self.may_send(now_us) && self.next_send_us(now_us).is_some_and(|due_us| due_us <= now_us)
-    }
-
-    /// Whether something has waited long enough for more, and its shard would take it now.
-    pub(super) fn has_overdue(&self, now_us: u64) -> bool {
-        let would_go = |lane: &Lane| !lane.ready.is_empty() && lane.pacer.ready_at_us() <= now_us;
-        self.due_us().is_some_and(|due_us| due_us <= now_us) && self.lanes.iter().any(would_go)
-    }
-
     fn make_ready(&mut self, index: usize) {
         if self.keys.get(index).records.front().is_some_and(|record| record.is_suspect) {
             self.keys.set_state(index, KeyState::Suspect);
@@ -423,13 +405,6 @@ impl Delivery {
         self.lanes[shard].ready.push_back(index);
         let since_us = self.waiting_since_us.map_or(opened_us, |since_us| since_us.min(opened_us));
         self.waiting_since_us = Some(since_us);
-    }
-
-    /// When to come back. If it may not send, that is when something else is due.
-    pub(super) fn wait_until_us(&self, now_us: u64, may_send: bool) -> Option<u64> {
-        let sending = if may_send && self.has_room_in_flight() { self.next_send_us(now_us) } else { None };
-        let paused = self.pauses.peek().map(|Reverse((until_us, _))| *until_us);
-        [sending, paused, self.save_due_us(), self.aside.next_wake_us()].into_iter().flatten().min()
     }
 
     fn lane_of(&mut self, shard: Option<&str>, now_us: u64) -> usize {

@@ -6,6 +6,7 @@
 
 mod clocks;
 mod listing;
+mod membership;
 mod names;
 mod shares;
 mod silences;
@@ -27,21 +28,19 @@ use super::alert::{Alert, AlertKey, GATEWAY_KIND, Holder, Moment, Severity};
 use super::detectors::hold::Holds;
 use super::detectors::limit::{self, Exceeded, Limits};
 use super::detectors::profile::{Profile, Profiles};
-use super::detectors::series::Series;
 use super::detectors::{Findings, Verdict};
 use super::silence::Rhythm;
 use super::window::Sample;
 use crate::detection::devices::{DEVICE_METRIC, Publisher};
 use crate::reading::Reading;
 use shares::Shares;
-use table::{Newcomer, Table};
+use table::Table;
 use unwatched::Unwatched;
 
 /// After a start devices have so long to come back before any is reported as silent.
 pub const GRACE_MS: i64 = 60_000;
-/// A series that was silent for so long is forgotten; how often such series are looked for; and how long after a start that begins.
+/// A series that was silent for so long is forgotten, and how long after a start such series are looked for.
 const FORGET_MS: i64 = 7 * 24 * 3_600_000;
-const SWEEP_EVERY_MS: i64 = 60_000;
 const SWEEP_AFTER_MS: i64 = 3_600_000;
 
 /// What is watched, and how much of it.
@@ -311,74 +310,6 @@ impl Monitor {
         let verdict = series.judge(sample, profile, self.settings.window_samples_max, &mut findings.list);
         findings.has_level = series.has_level(sample.at_ms, profile);
         verdict
-    }
-
-    /// Adds a series that is not there yet, if there is room for it or another one gives way.
-    fn admit(&mut self, reading: &Reading<'_>, rule: u8, arrival: Arrival) -> Option<usize> {
-        if self.table.count() >= self.settings.series_max && !self.displace_for(reading.device, arrival) {
-            return None;
-        }
-        self.add(reading.device, reading.metric, rule, arrival.publisher)
-    }
-
-    /// Adds a series that is not there yet, unless there are too many.
-    fn add(&mut self, device: &str, metric: &str, rule: u8, publisher: Publisher) -> Option<usize> {
-        if self.table.count() >= self.settings.series_max {
-            return None;
-        }
-        self.unwatched.remove(device, metric);
-        let profile = self.settings.profiles.get(rule);
-        let index = self.table.add(Newcomer { device, metric, rule, series: Series::new(profile) });
-        let place = self.table.get(index).device;
-        let is_new = self.table.devices.holders(place) == 1;
-        let device = self.table.devices.get_mut(place);
-        device.has_gaps |= profile.gap;
-        if is_new {
-            device.client = publisher;
-        }
-        self.shares.hold(device.client);
-        if index == self.rhythms.len() {
-            reserve(&mut self.rhythms);
-            self.rhythms.push(Rhythm::NEW);
-        }
-        Some(index)
-    }
-
-    /// Forgets a series of a device, or all of them, as if nobody had ever heard of them. `gone` gets the metric of each.
-    pub fn forget_series(&mut self, device: &str, metric: Option<&str>, mut gone: impl FnMut(&str)) {
-        self.unwatched.forget(device, metric);
-        for index in 0..self.rhythms.len() {
-            if !self.table.is_used(index) {
-                continue;
-            }
-            let (known, known_metric) = self.table.name_of(index);
-            if known == device && metric.is_none_or(|metric| metric == known_metric) {
-                gone(known_metric);
-                self.forget(index);
-            }
-        }
-    }
-
-    fn forget(&mut self, index: usize) {
-        self.shares.release(self.table.device_of(index).client, 1);
-        self.table.remove(index);
-        self.rhythms[index] = Rhythm::NEW;
-    }
-
-    /// Forgets series that have not been heard for a week. To be called after a tick, when the names of silent series have been used.
-    pub fn sweep(&mut self, now_ms: i64) {
-        if now_ms < self.next_sweep_ms {
-            return;
-        }
-        self.next_sweep_ms = now_ms.saturating_add(SWEEP_EVERY_MS);
-        self.holds.sweep(now_ms, FORGET_MS);
-        self.unwatched.sweep(now_ms, FORGET_MS);
-        for index in 0..self.rhythms.len() {
-            let Rhythm { arrivals, heard_ms, .. } = self.rhythms[index];
-            if arrivals > 0 && now_ms.saturating_sub(heard_ms) >= FORGET_MS {
-                self.forget(index);
-            }
-        }
     }
 
     /// The state of limits that wait, and a fingerprint of the configured limits.

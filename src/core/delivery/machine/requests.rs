@@ -1,9 +1,11 @@
 //! Which request is sent next, and when.
 
+use std::cmp::Reverse;
+
 use super::super::pacing;
 use super::super::queue::KeyState;
 use super::super::{OutgoingRecord, Request, RequestId};
-use super::{Delivery, InFlight, PARTITION_KEY_BYTES_MAX};
+use super::{Delivery, InFlight, Lane, PARTITION_KEY_BYTES_MAX};
 
 impl Delivery {
     pub(super) fn has_room_in_flight(&self) -> bool {
@@ -117,5 +119,28 @@ impl Delivery {
         let suspect = (!self.suspects.is_empty() && self.may_suspects_go()).then_some(now_us);
         let next = [ordinary, suspect].into_iter().flatten().min()?;
         Some(next.max(self.sink.paused_until_us))
+    }
+
+    /// The next request, if one is to be sent now, with so many bytes at most; a single record may be longer.
+    pub(in super::super) fn request(&mut self, now_us: u64, bytes_max: usize) -> Option<Request> {
+        if self.may_send(now_us) { self.next_request(now_us, bytes_max) } else { None }
+    }
+
+    /// Whether there is something to be sent now.
+    pub(in super::super) fn is_due(&self, now_us: u64) -> bool {
+        self.may_send(now_us) && self.next_send_us(now_us).is_some_and(|due_us| due_us <= now_us)
+    }
+
+    /// Whether something has waited long enough for more, and its shard would take it now.
+    pub(in super::super) fn has_overdue(&self, now_us: u64) -> bool {
+        let would_go = |lane: &Lane| !lane.ready.is_empty() && lane.pacer.ready_at_us() <= now_us;
+        self.due_us().is_some_and(|due_us| due_us <= now_us) && self.lanes.iter().any(would_go)
+    }
+
+    /// When to come back. If it may not send, that is when something else is due.
+    pub(in super::super) fn wait_until_us(&self, now_us: u64, may_send: bool) -> Option<u64> {
+        let sending = if may_send && self.has_room_in_flight() { self.next_send_us(now_us) } else { None };
+        let paused = self.pauses.peek().map(|Reverse((until_us, _))| *until_us);
+        [sending, paused, self.save_due_us(), self.aside.next_wake_us()].into_iter().flatten().min()
     }
 }
