@@ -214,16 +214,19 @@ impl ConfiguredSink for PostgresTables {
     }
 
     fn notes(&self) -> Vec<String> {
-        let note = match &self.security {
+        let of_way = match &self.security {
             Security::Disabled if !self.place.is_loopback() => {
-                "what is sent to the database is readable by whoever is between; set sslmode = \"verify-full\""
+                Some("what is sent to the database is readable by whoever is between; set sslmode = \"verify-full\"")
             }
-            Security::Required(_) => {
-                "sslmode = \"require\" does not look whose certificate the server shows, so somebody between may be the server; set \"verify-full\""
-            }
-            _ => return Vec::new(),
+            Security::Required(_) => Some(
+                "sslmode = \"require\" does not look whose certificate the server shows, so somebody between may be the server; set \"verify-full\"",
+            ),
+            _ => None,
         };
-        vec![note.to_owned()]
+        let Place { user, database, .. } = &self.place;
+        let of_name =
+            (user == database).then(|| format!("the database is called like the user, {user}: url names no other one"));
+        of_way.map(str::to_owned).into_iter().chain(of_name).collect()
     }
 
     /// Positions are counted in each stream, so records of two may have the same identity.

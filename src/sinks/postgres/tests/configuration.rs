@@ -35,6 +35,8 @@ fn a_section_says_where_rows_go_and_how() {
         let (_, notes) = described(&format!("{URL}raw = 'readings'\nsslmode = '{mode}'\n"));
         assert!(notes[0].contains(words), "{notes:?}");
     }
+    let (_, notes) = described("url = 'postgres://outrider@localhost'\nraw = 'readings'\n");
+    assert_eq!(notes, ["the database is called like the user, outrider: url names no other one"]);
     let sinks = read(&format!("{URL}raw = 'readings'\n")).unwrap().sinks;
     assert!(sinks[0].takes("raw") && !sinks[0].takes("anomalies"));
 }
