@@ -153,7 +153,7 @@ impl PackedFiles {
         let same = restored.filter(|(packed, _)| packed.seal == seal);
         let (packed, is_damaged) = same.or_else(|| is_skipped.then_some((Packed { seal, size: 0 }, false)))?;
         if is_damaged {
-            self.damaged.push((path.to_owned(), "an earlier start has tried".to_owned()));
+            self.damaged.push((path.to_owned(), "it is damaged, as an earlier start has found".to_owned()));
         }
         Some(Contents { packed, is_damaged, head: Arc::default() })
     }

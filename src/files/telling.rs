@@ -17,6 +17,9 @@ pub fn tell(note: &Note) {
                 "{path} was deleted, and is let go before it is read: its bytes fill the disk"
             );
         }
+        Note::Known { path, original } => {
+            tracing::info!("{path} is a copy of {original}, of which all of it was read, and is not read again");
+        }
         Note::Copy { path, original } => tracing::info!(
             "{path} is what {original} was before it was cut; what was written between copy and cut, if anything, is lost"
         ),

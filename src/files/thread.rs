@@ -202,7 +202,7 @@ impl<T: From<Input>> Reader<T> {
         self.follower.take_notes().iter().for_each(tell);
         for (path, why) in self.files.take_damaged() {
             self.view.damaged += 1;
-            tracing::error!("not all of {path} can be unpacked: {why}");
+            tracing::error!("not all of {path} is read: {why}");
         }
         self.show();
     }

@@ -176,7 +176,10 @@ fn compressed_rotations_are_read_on_and_what_is_known_of_files_is_shown() {
     assert_eq!((&shown["lines"], &shown["lines_refused"], &shown["vanished"]), (&1.into(), &1.into(), &0.into()));
     assert_eq!((&shown["lag_bytes"], &shown["lost_bytes"]), (&0.into(), &0.into()));
     let text = site.outrider(&["file", "status"]);
-    assert!(text.contains("1 line stored") && text.contains("a.log.2.gz: read, 32 of 32 bytes"), "{text}");
+    assert!(
+        text.contains("1 line stored since the start") && text.contains("a.log.2.gz: read, 32 of 32 bytes"),
+        "{text}"
+    );
     assert!(site.outrider(&["status"]).contains("\nfiles: 1\n"));
     let json: serde_json::Value = serde_json::from_str(&site.outrider(&["file", "status", "--json"])).unwrap();
     assert_eq!(json[0]["damaged"], 1);

@@ -109,7 +109,7 @@ impl<H> Follower<H> {
         };
         let may_be_copy = |one: &&Generation<H>| matches!(one.state, State::Copy { .. }) || is_uncompared(one);
         let copies = self.generations.values().filter(may_be_copy);
-        let undecided: HashSet<&str> = copies.map(|one| &*one.family).collect();
+        let undecided: HashSet<&str> = copies.map(|one| &*one.name.family).collect();
         let is_gone = |one: &&Generation<H>| matches!(one.state, State::Gone { .. });
         let mut surplus = self.generations.values().filter(is_gone).count().saturating_sub(gone_max);
         let mut old = Vec::new();
@@ -117,7 +117,7 @@ impl<H> Follower<H> {
             let is_old = match one.state {
                 State::Cut { at_ms } => {
                     let is_looked_for = self.look >= one.look + LOOKS_FOR_COPIES;
-                    is_looked_for && now_ms - at_ms >= grace_ms && !undecided.contains(&*one.family)
+                    is_looked_for && now_ms - at_ms >= grace_ms && !undecided.contains(&*one.name.family)
                 }
                 State::Gone { since_ms } => {
                     let forget_after_ms = if one.is_linked { forget_after_ms } else { remember_deleted_ms };

@@ -51,6 +51,26 @@ fn take(reader: &mut Reader, steps: &[Step]) {
     }
 }
 
+/// The names differ in a number, and the lines do not differ.
+#[test]
+fn files_of_two_devices_or_days_are_no_copies_of_each_other() {
+    for [one, other] in [
+        ["/d/pump-7.log", "/d/pump-8.log"],
+        ["/d/pump-7.log.1.gz", "/d/pump-8.log.1.gz"],
+        ["/d/x-20261130.csv", "/d/x-20261201.csv"],
+        ["/d/x.log.2026-11-30", "/d/x.log.2026-12-01"],
+    ] {
+        let mut reader = Reader::new(View::default(), settings());
+        let append = |reader: &mut Reader, path: &str, times: usize| {
+            (0..times).for_each(|_| reader.view.0.borrow_mut().append(path, b"t 1\n"));
+            take(reader, &[Second; 15]);
+        };
+        append(&mut reader, one, 8);
+        append(&mut reader, other, 5);
+        assert_eq!((reader.stored.len(), reader.follower.counts().copies), (13, 0), "{one} {other}");
+    }
+}
+
 /// What is stored after these steps and half a minute, and how many bytes are known to be lost.
 fn stored(settings: Settings, steps: &[Step]) -> (String, u64) {
     let mut reader = Reader::new(View::default(), settings);

@@ -59,7 +59,9 @@ impl<H> Follower<H> {
             Verdict::IsRead(size) => {
                 let copy = self.generations[&number].handle.as_ref().expect("it was opened");
                 let mark = mark_at_end(files, copy, size)?;
-                self.counts.copies += u64::from(self.get(number).read.offset == 0);
+                if self.get(number).read.offset == 0 {
+                    self.note_known_copy(number, original);
+                }
                 self.read_on_from(number, Some(mark), None);
             }
             Verdict::BeginsAnew => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Stat;
-use super::identity::{FileId, family};
+use super::identity::{FileId, Name};
 use super::place::{GenerationNumber, Mark, Packed, Place};
 use super::trail::Trail;
 
@@ -24,7 +24,7 @@ pub(super) enum State {
 pub(super) struct Generation<H> {
     pub number: GenerationNumber,
     pub path: String,
-    pub family: Arc<str>,
+    pub name: Name,
     pub file: FileId,
     /// If it is compressed: what tells its content from any other. Sizes and places are those of what is in it.
     pub packed: Option<u64>,
@@ -74,7 +74,7 @@ impl<H> Generation<H> {
     pub fn new(number: GenerationNumber, path: String, stat: &Stat, now_ms: i64) -> Generation<H> {
         Generation {
             number,
-            family: family(&path).into(),
+            name: Name::of(&path),
             path,
             file: stat.file,
             packed: stat.packed,
@@ -125,7 +125,7 @@ impl<H> Generation<H> {
     pub fn is_called(&mut self, path: &str) {
         self.is_rotated = true;
         path.clone_into(&mut self.path);
-        self.family = family(path).into();
+        self.name = Name::of(path);
     }
 
     /// Notes what a look has found.

@@ -1,5 +1,7 @@
 //! Which file is which: by device, inode and time of birth, by what it begins with, and by what stands before the place that is reached.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::fnv;
@@ -70,8 +72,57 @@ impl Print {
     }
 }
 
-/// What is common to the names of a file and its rotations: `x.log`, `x.log.1`, `x-20261130.log` and `x.log.2.gz` are of one family.
-pub fn family(path: &str) -> String {
+/// What the name of a file says of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// What is common to the names of a file and its rotations: `x.log`, `x.log.1`, `x-20261130.log` and `x.log.2.gz` are of one family. So is
+    /// `x-7.log`, which may as well be another file.
+    pub family: Arc<str>,
+    /// What the family lacks: digits before the extension, and behind it.
+    stem: String,
+    tail: String,
+    /// There is a point before the digits of the stem, which is said of rotations only.
+    is_counted: bool,
+}
+
+/// So many digits are a date, or seconds since 1970.
+const DATE_DIGITS: usize = 8;
+
+impl Name {
+    pub fn of(path: &str) -> Name {
+        let family = family(path);
+        let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+        let base = family.rsplit_once('/').map_or(&*family, |(_, name)| name);
+        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+        let (stem, extension) = base.rsplit_once('.').unwrap_or((base, ""));
+        let behind = name.strip_prefix(stem).unwrap_or_default();
+        // What is between stem and extension, and what follows.
+        let (between, after) = match extension {
+            // `messages.1` and `messages-20261130` are rotations, and `pump-7` is another file than `pump-8`.
+            "" if behind.starts_with('.') || is_date(&digits(behind)) => ("", behind),
+            "" => (behind, ""),
+            _ => behind.split_once(&format!(".{extension}")).unwrap_or((behind, "")),
+        };
+        let (is_counted, stem, tail) = (between.starts_with('.'), digits(between), digits(after));
+        Name { family: family.into(), stem, tail, is_counted }
+    }
+
+    /// Whether a file of this name may be a copy of one of that name. Two files that differ in a number are two files: `pump-7.log` and
+    /// `pump-8.log`, or those of two days.
+    pub fn may_be_copy_of(&self, original: &Name, is_compressed: bool) -> bool {
+        let is_rotation = is_compressed || self.is_counted || is_date(&self.stem);
+        let fits_stem = self.stem == original.stem || original.stem.is_empty() && is_rotation;
+        // Between two looks `x.log.1` may become `x.log.2`, and a day stays what it is.
+        let may_have_moved = !is_date(&original.tail);
+        self.family == original.family && fits_stem && (self.tail == original.tail || may_have_moved)
+    }
+}
+
+fn is_date(digits: &str) -> bool {
+    digits.len() >= DATE_DIGITS
+}
+
+fn family(path: &str) -> String {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut name = name;
     loop {
@@ -95,6 +146,47 @@ pub fn family(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_differs_in_a_number_is_no_copy_unless_rotations_do() {
+        let may_be = |copy: &str, original: &str| {
+            let name = |name: &str| Name::of(&format!("/d/{name}"));
+            name(copy).may_be_copy_of(&name(original), copy.ends_with(".gz"))
+        };
+        for (copy, original) in [
+            ("x.log.1", "x.log"),
+            ("x.log.2.gz", "x.log.1"),
+            ("x.log.1.gz", "x.log.1"),
+            ("x-20261130.log", "x.log"),
+            ("x.log-20261130", "x.log"),
+            ("x.log-20261130.gz", "x.log-20261130"),
+            ("x.1.log", "x.log"),
+            ("x-1.log.gz", "x.log"),
+            ("x-2026-11-30-1.log.gz", "x.log"),
+            ("pump-7.log.1", "pump-7.log"),
+            ("pump-7.log.2.gz", "pump-7.log.1"),
+            ("messages.1", "messages"),
+            ("messages-20261130", "messages"),
+            ("x.log.2", "x.log.1"),
+            ("x.log.1.bak", "x.log.1"),
+        ] {
+            assert!(may_be(copy, original), "{copy} {original}");
+        }
+        for (copy, original) in [
+            ("pump-8.log", "pump-7.log"),
+            ("pump-8.log.1.gz", "pump-7.log.1"),
+            ("pump-8.log.1", "pump-7.log"),
+            ("pump-7.log", "pump.log"),
+            ("pump7.log", "pump8.log"),
+            ("pump-8", "pump-7"),
+            ("x-20261201.log", "x-20261130.log"),
+            ("x.log.2026-12-01", "x.log.2026-11-30"),
+            ("x.log.2026-12-01.gz", "x.log.2026-11-30"),
+            ("y.log.1", "x.log"),
+        ] {
+            assert!(!may_be(copy, original), "{copy} {original}");
+        }
+    }
 
     #[test]
     fn rotations_of_a_file_are_of_its_family_and_other_files_are_not() {

@@ -5,7 +5,7 @@ use super::generation::{Generation, State};
 use super::identity::{HEAD_BYTES_MAX, Print, TAIL_BYTES_MAX};
 use super::place::{GenerationNumber, Mark};
 use super::trail::Footprint;
-use super::{Fault, FileSystem, Start, Stat};
+use super::{Fault, FileSystem, Note, Start, Stat};
 
 /// A gap in a trail is searched for an end of a line up to here.
 const REST_BYTES_MAX: usize = 64 * 1024;
@@ -131,13 +131,14 @@ impl<H> Follower<H> {
                 && (one.read.offset > 0 || one.is_original && one.packed.is_none() && one.state == State::Reading)
                 && one.continued_by.is_none()
                 && !new.no_copy_of.contains(&one.number)
+                && new.name.may_be_copy_of(&one.name, new.packed.is_some())
                 && begins_like(&one.read.head)
                 && !one.file.may_be(&new.file)
                 && !matches!(one.state, State::Copy { .. })
                 // A file may well be written anew with the same beginning after it was deleted. Compressed ones are another matter.
                 && (new.packed.is_some() || !one.is_remembered())
         };
-        let family = self.index.of_family(&new.family).map(|number| &self.generations[&number]);
+        let family = self.index.of_family(&new.name.family).map(|number| &self.generations[&number]);
         let candidates: Vec<GenerationNumber> = family.filter(is_candidate).map(|one| one.number).collect();
         let mut best = None;
         for original in candidates {
@@ -165,17 +166,23 @@ impl<H> Follower<H> {
         new.state = State::Copy { original };
         if likeness == Likeness::Copy {
             (new.read, new.committed) = (mark, mark);
-            self.counts.copies += 1;
+            self.note_known_copy(number, original);
         }
         self.ready.remove(number);
     }
 
+    pub(super) fn note_known_copy(&mut self, number: GenerationNumber, original: GenerationNumber) {
+        self.counts.copies += 1;
+        let [path, original] = [number, original].map(|one| self.generations[&one].path.clone());
+        self.note(Note::Known { path, original });
+    }
+
     /// Of a file that was cut and written to the same size, a copy is no copy of what was read.
     fn find_cuts<F: FileSystem<Handle = H>>(&mut self, number: GenerationNumber, now_ms: i64, files: &mut F) {
-        let family = &self.generations[&number].family;
+        let family = &self.generations[&number].name.family;
         let may_be_cut = |other: &GenerationNumber| {
             let known = &self.generations[other];
-            *other != number && known.read.offset > 0 && known.family == *family && self.ready.contains(*other)
+            *other != number && known.read.offset > 0 && known.name.family == *family && self.ready.contains(*other)
         };
         let changed: Vec<GenerationNumber> = self.open.iter().copied().filter(may_be_cut).collect();
         for other in changed {

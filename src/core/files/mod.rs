@@ -22,7 +22,7 @@ mod trail;
 
 pub use follower::Follower;
 pub use framing::Framing;
-pub use identity::{FileId, Print, family};
+pub use identity::{FileId, Print};
 pub use overview::{FileLine, Overview};
 pub use place::{GenerationNumber, Mark, Packed, Place, PlaceChange, place_glob, place_key, place_number};
 pub use reading::Portion;
@@ -219,6 +219,13 @@ pub enum Note {
         path: String,
         /// Bytes that were not read.
         unread_bytes: u64,
+    },
+    /// A file is a copy of what was read: it is not read again.
+    Known {
+        /// The copy.
+        path: String,
+        /// What it is a copy of.
+        original: String,
     },
     /// A copy of another file goes on where that one was cut.
     Copy {

@@ -73,7 +73,7 @@ impl<H> Follower<H> {
             let is_earlier = !is_settled(one) || other.number < one.number;
             other.number != one.number && is_settled(other) && is_earlier && !self.waits_for_copies(other)
         };
-        let family = self.ready.of_family(&one.family);
+        let family = self.ready.of_family(&one.name.family);
         let until = |number: &GenerationNumber| !is_settled(one) || *number < one.number;
         family.take_while(until).any(|number| is_before(&self.generations[&number]))
     }
@@ -84,7 +84,7 @@ impl<H> Follower<H> {
             let other = &self.generations[&number];
             other.packed.is_none() && matches!(other.state, State::Copy { .. })
         };
-        one.packed.is_some() && one.read.offset == 0 && self.index.of_family(&one.family).any(is_undecided)
+        one.packed.is_some() && one.read.offset == 0 && self.index.of_family(&one.name.family).any(is_undecided)
     }
 
     /// Nothing more is to be read of it until the next look.

@@ -17,12 +17,12 @@ pub(super) struct Index {
 impl Index {
     pub fn insert<H>(&mut self, one: &Generation<H>) {
         self.files.entry(key(&one.file)).or_default().insert(one.number);
-        self.families.entry(Arc::clone(&one.family)).or_default().insert(one.number);
+        self.families.entry(Arc::clone(&one.name.family)).or_default().insert(one.number);
     }
 
     pub fn remove<H>(&mut self, one: &Generation<H>) {
         remove(&mut self.files, &key(&one.file), one.number);
-        remove(&mut self.families, &one.family, one.number);
+        remove(&mut self.families, &one.name.family, one.number);
     }
 
     /// Those of one device and inode, the latest first.
@@ -64,8 +64,8 @@ pub(super) struct Ready {
 impl Ready {
     pub fn insert<H>(&mut self, one: &Generation<H>) {
         self.remove(one.number);
-        self.all.insert(one.number, Arc::clone(&one.family));
-        self.families.entry(Arc::clone(&one.family)).or_default().insert(one.number);
+        self.all.insert(one.number, Arc::clone(&one.name.family));
+        self.families.entry(Arc::clone(&one.name.family)).or_default().insert(one.number);
         if one.packed.is_some() {
             self.packed.insert(one.number);
         }

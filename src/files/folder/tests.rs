@@ -80,6 +80,22 @@ fn of_a_damaged_file_whole_lines_are_read_and_of_a_bomb_nothing() {
     assert!(seen_after(&mut folder, 2).len() == 3 && folder.take_damaged().is_empty(), "told once");
 }
 
+/// Bytes that are wrong may unpack to anything, and only the checksum at the end tells.
+#[test]
+fn of_a_member_with_a_wrong_checksum_nothing_is_read() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let (first, mut second) = (gzip(b"a 1\na 2\nhalf"), gzip(&b" a line\nb 1\nb 2\n".repeat(50)));
+    let checksum = second.len() - 8;
+    second[checksum] ^= 1;
+    std::fs::write(temporary.path().join("a.gz"), [first, second.clone()].concat()).expect("written");
+    std::fs::write(temporary.path().join("b.gz"), &second).expect("written");
+    let mut folder = folder(temporary.path(), &[], false);
+    folder.packed.grace = Duration::ZERO;
+    let seen = seen_after(&mut folder, 2);
+    assert_eq!(seen, [b"a 1\na 2\n".to_vec(), vec![]]);
+    assert_eq!(folder.take_damaged().len(), 2);
+}
+
 #[test]
 fn any_place_can_be_read_and_those_in_order_are_unpacked_once() {
     let temporary = tempfile::tempdir().expect("a folder");
