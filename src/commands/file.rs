@@ -67,6 +67,7 @@ pub struct Input {
     vanished: u64,
     lost_bytes: u64,
     let_go: u64,
+    copies: u64,
     damaged: u64,
     last_error: Option<String>,
     files: Vec<File>,
@@ -88,9 +89,9 @@ impl Input {
     /// In one line.
     pub fn text(&self, now_ms: i64) -> String {
         let Input { path, lag_bytes, lines, lines_refused, lines_too_long, cuts, vanished, .. } = self;
-        let Input { lost_bytes, let_go, damaged, files_total, .. } = self;
+        let Input { lost_bytes, let_go, damaged, files_total, copies, .. } = self;
         let (stored, files) = (many(*lines, "line"), many(*files_total as u64, "file"));
-        let mut text = format!("{}: {stored} stored of {files}", Plain(path));
+        let mut text = format!("{}: {files}, {stored} stored since the start", Plain(path));
         if let Some(newest_ms) = self.newest_line_ms {
             let age = Duration::from_millis(u64::try_from(now_ms - newest_ms).unwrap_or(0));
             let _ = write!(text, ", the newest {} ago", approximate_duration(age));
@@ -101,6 +102,7 @@ impl Input {
         let troubles = [
             (lines_refused, "line", "refused"),
             (lines_too_long, "line", "too long"),
+            (copies, "file", "known as a copy"),
             (cuts, "file", "cut"),
             (vanished, "file", "gone unseen"),
             (let_go, "deleted file", "let go"),
@@ -131,7 +133,7 @@ impl fmt::Display for Status {
                     let _ = write!(text, ", {} behind", approximate_size(*lag_bytes));
                 }
                 if *damaged {
-                    text.push_str(", damaged: the rest cannot be unpacked");
+                    text.push_str(", damaged: the rest is not read");
                 }
                 text
             };
@@ -151,7 +153,7 @@ mod tests {
         let input = |path: &str, files: serde_json::Value, more: u64| {
             serde_json::json!({
                 "path": path, "size_bytes": 100, "lag_bytes": 40 << 10, "lines": 5, "lines_refused": 1, "lines_too_long": 0,
-                "newest_line_ms": 1_000, "cuts": more, "vanished": 0, "lost_bytes": more * 2048, "let_go": 0, "copies": 0,
+                "newest_line_ms": 1_000, "cuts": more, "vanished": 0, "lost_bytes": more * 2048, "let_go": 0, "copies": more,
                 "hole_bytes": 0, "damaged": more, "faults": 0, "last_error": null, "files": files, "files_total": 2 * more,
             })
         };
@@ -162,11 +164,11 @@ mod tests {
         let status: Status = serde_json::from_value(serde_json::json!({ "now_ms": 91_000, "files": files, "new": 1 }))
             .expect("as it is sent");
         let expected = r"
-/d/*.log: 5 lines stored of 2 files, the newest 1.5 m ago, 40 KiB behind, 1 line refused, 1 file cut, 1 compressed file damaged, 2 KiB lost
-  /d/a\u{1b}.log: read, 10 of 40970 bytes, 40 KiB behind, damaged: the rest cannot be unpacked
+/d/*.log: 2 files, 5 lines stored since the start, the newest 1.5 m ago, 40 KiB behind, 1 line refused, 1 file known as a copy, 1 file cut, 1 compressed file damaged, 2 KiB lost
+  /d/a\u{1b}.log: read, 10 of 40970 bytes, 40 KiB behind, damaged: the rest is not read
   and 1 more
 
-/e/*: 5 lines stored of 0 files, the newest 1.5 m ago, 40 KiB behind, 1 line refused
+/e/*: 0 files, 5 lines stored since the start, the newest 1.5 m ago, 40 KiB behind, 1 line refused
 ";
         assert_eq!(status.to_string(), expected);
     }

@@ -320,7 +320,11 @@ impl Link {
         }
         if let Some(waiting) = &self.waiting {
             let _ = write!(text, "; {}", Plain(waiting));
-            text.push_str(if self.alerts_waiting.is_some() { ", alerts too" } else { ", alerts go on" });
+            text.push_str(if self.alerts_waiting.is_some() {
+                ", alerts too"
+            } else {
+                "; alerts go on with what is kept for them"
+            });
         }
         text
     }
@@ -400,7 +404,7 @@ sinks: 2
   cloud trips: 1 delivered, 0 buffered; waiting for the budget of the next day
 
 links: 1
-  lte: 20 MiB of 20 MiB today, 1 GiB of 2 GiB this month, 3 GiB by its end at this pace, spent by 2026-11-24; waiting for the budget of the next day, alerts go on
+  lte: 20 MiB of 20 MiB today, 1 GiB of 2 GiB this month, 3 GiB by its end at this pace, spent by 2026-11-24; waiting for the budget of the next day; alerts go on with what is kept for them
 
 watched series: 3
   t\u{1b}[2J temp: temperature, and a limit (the word)

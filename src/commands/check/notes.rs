@@ -4,14 +4,14 @@ use super::Held;
 use crate::admin::ledger::LedgerLine;
 use crate::bridge::BridgeSettings;
 use crate::config::Configuration;
-use crate::core::link::Class;
+use crate::core::link::{Class, Metered};
 use crate::core::mqtt::topic;
 use crate::descriptors::Room;
 use crate::files::FileSettings;
 use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::kind::SinkSettings;
 use crate::sinks::links::LinkConfiguration;
-use crate::sinks::links::metering::MeteredBy;
+use crate::sinks::links::metering::{self, MeteredBy};
 use crate::sinks::s3;
 use crate::store::retention::Capacity;
 
@@ -86,9 +86,9 @@ fn of_link(link: &LinkConfiguration, is_used: bool) -> Vec<String> {
         note("metered = \"no\", so nothing is limited on it");
     }
     if let MeteredBy::Auto { file: Some(file), .. } = metered
-        && !file.exists()
+        && metering::of_file(file) == Metered::Unknown
     {
-        note(&format!("state_file {} is not there now, and says nothing as long as it is not", file.display()));
+        note(&format!("state_file {} says neither yes nor no now, so it does not count until it does", file.display()));
     }
     if settings.bytes_per_day.zip(settings.bytes_per_month).is_some_and(|(day, month)| day > month) {
         note("bytes_per_day is more than bytes_per_month, so the month is spent before a day is");
@@ -159,7 +159,7 @@ mod tests {
             (limited(), auto(None), true, "always counts as metered"),
             (LinkSettings::default(), auto(None), true, "never counts as metered, and nothing is limited"),
             (limited(), MeteredBy::No, true, "metered = \"no\", so nothing is limited"),
-            (limited(), auto(Some("/nowhere/state")), true, "state_file /nowhere/state is not there now"),
+            (limited(), auto(Some("/nowhere/state")), true, "state_file /nowhere/state says neither yes nor no"),
             (limited(), MeteredBy::Yes, false, "no [[sink]] has it as its `link`"),
             (
                 LinkSettings { bytes_per_day: Some(9), bytes_per_month: Some(8), ..LinkSettings::default() },

@@ -365,7 +365,6 @@ impl Budget {
         };
         // Of what the link does not carry, nobody expects that it is sent.
         let carried = Class::ALL.into_iter().filter(|class| self.settings.carries.has(*class));
-        let limit = self.settings.bytes_per_month;
         LinkStatus {
             is_metered: self.is_metered(),
             bytes_today: self.kept.days.present().spent,
@@ -376,7 +375,7 @@ impl Budget {
             month_end_ms: now
                 .wall_ms
                 .map(|now_ms| calendar::month_end_ms(calendar::month_of(now_ms, reset_day), reset_day)),
-            forecast: now.wall_ms.and_then(|now_ms| Forecast::of(&self.kept.days, month, now_ms, reset_day, limit)),
+            forecast: now.wall_ms.and_then(|now_ms| Forecast::of(&self.kept.days, month, now_ms, &self.settings)),
             waiting: carried
                 .filter(|class| *class != Class::Alerts)
                 .find_map(waits_for)

@@ -1,5 +1,6 @@
 //! What the month will cost at this pace.
 
+use super::LinkSettings;
 use super::calendar::{self, DAY_MS};
 use super::periods::{Period, Periods};
 
@@ -21,13 +22,8 @@ pub struct Forecast {
 
 impl Forecast {
     /// `None` if there is not enough to tell.
-    pub(super) fn of(
-        days: &Periods,
-        month: Period,
-        now_ms: i64,
-        reset_day: u8,
-        limit: Option<u64>,
-    ) -> Option<Forecast> {
+    pub(super) fn of(days: &Periods, month: Period, now_ms: i64, settings: &LinkSettings) -> Option<Forecast> {
+        let (reset_day, limit) = (settings.reset_day, settings.bytes_per_month);
         let today = calendar::day_of(now_ms);
         let is_seen = |period: &&Period| (today - DAYS..=today).contains(&period.number);
         let seen: Vec<&Period> = days.known().iter().filter(is_seen).collect();
@@ -38,9 +34,14 @@ impl Forecast {
             return None;
         }
         let spent: u64 = seen.iter().map(|period| period.spent).sum();
-        let per_ms = spent as f64 / observed_ms as f64;
+        // More than its budget no day will take, whatever the pace is within this one.
+        let most_per_ms = settings.bytes_per_day.map_or(f64::INFINITY, |bytes| bytes as f64 / DAY_MS as f64);
+        let per_ms = (spent as f64 / observed_ms as f64).min(most_per_ms);
         let end_ms = calendar::month_end_ms(calendar::month_of(now_ms, reset_day), reset_day);
-        let left_ms = (end_ms - now_ms).max(0);
+        let spent_today = seen.iter().find(|period| period.number == today).map_or(0, |period| period.spent);
+        let is_day_over = settings.bytes_per_day.is_some_and(|bytes| spent_today >= bytes);
+        let from_ms = if is_day_over { (today + 1) * DAY_MS } else { now_ms };
+        let left_ms = (end_ms - from_ms).max(0);
         let bytes_of_month = month.spent.saturating_add((per_ms * left_ms as f64) as u64);
         let spent_at_ms = limit.filter(|limit| bytes_of_month >= *limit).map(|limit| {
             let left = limit.saturating_sub(month.spent) as f64;

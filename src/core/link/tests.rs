@@ -282,6 +282,20 @@ fn a_class_that_went_away_holds_up_nobody() {
 }
 
 #[test]
+fn no_forecast_is_more_than_the_budgets_of_the_days() {
+    const DAY: u64 = 1_000;
+    let day = LinkSettings { bytes_per_day: Some(DAY), ..LinkSettings::default() };
+    let mut budget = Budget::new(day, None);
+    let two_hours = at(2 * 3_600_000);
+    budget.spend(Class::Live, DAY, two_hours);
+    let status = budget.status(two_hours);
+    let days_left = (status.month_end_ms.expect("the clock is set") - BEGAN_MS) as u64 / DAY_MS.unsigned_abs() - 1;
+    let forecast = status.forecast.expect("two hours");
+    assert_eq!(forecast.bytes_per_day, DAY);
+    assert!(forecast.bytes_of_month.abs_diff(DAY + days_left * DAY) <= 1, "{forecast:?}");
+}
+
+#[test]
 fn the_forecast_says_what_the_month_will_cost() {
     let month = LinkSettings { bytes_per_month: Some(30_000), ..LinkSettings::default() };
     let mut budget = Budget::new(month, None);

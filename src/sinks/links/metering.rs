@@ -86,7 +86,8 @@ pub fn watch(links: &[Arc<SharedLink>]) -> std::io::Result<()> {
     std::thread::Builder::new().name("links".to_owned()).spawn(look).map(drop)
 }
 
-fn of_file(path: &Path) -> Metered {
+/// What a file says of a link.
+pub fn of_file(path: &Path) -> Metered {
     // Whoever opens a pipe waits for somebody to write.
     if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
         return Metered::Unknown;

@@ -73,7 +73,7 @@ impl<T: From<Input> + 'static> Incoming<T> {
             if is_known {
                 tracing::info!(
                     commands = due.len(),
-                    "bridge {}: the clock is set; commands that waited are judged now",
+                    "bridge {}: commands that waited for the clock are judged now",
                     self.local.bridge.name
                 );
             }
