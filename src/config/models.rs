@@ -114,8 +114,13 @@ fn check_threshold(section: &mut Section<'_>, named: &NamedModel, threshold: &Th
         );
         section.blame("threshold", message);
     }
-    if named.model().kind() == Kind::Classification && !(0.0..1.0).contains(&threshold.above) {
-        section.blame("threshold", "a probability is 0 to 1, and has to be able to be above it");
+    let what = match named.model().kind() {
+        Kind::Classification => Some("a probability"),
+        Kind::Outlier => Some("how unusual its inputs are"),
+        Kind::Regression => None,
+    };
+    if let Some(what) = what.filter(|_| !(0.0..1.0).contains(&threshold.above)) {
+        section.blame("threshold", format!("the model gives {what}, from 0 to 1: write 0 or more, and less than 1"));
     }
     if threshold.clear.is_some_and(|clear| clear > threshold.above) {
         section.blame("clear", "it is above the threshold");
@@ -187,7 +192,7 @@ mod tests {
             ("file = 'value.json'\nlabel = 'worn'", "it belongs to a threshold, which is missing"),
             ("file = 'value.json'\nthreshold = 1.0\nclear = 2.0", "it is above the threshold"),
             ("file = 'value.json'\nfor = '5s'", "it belongs to a threshold, which is missing"),
-            ("file = 'binary.json'\ninputs = ['x.mean', 'y.mean']\nthreshold = 50", "a probability is 0 to 1"),
+            ("file = 'binary.json'\ninputs = ['x.mean', 'y.mean']\nthreshold = 50", "a probability, from 0 to 1"),
             (
                 "file = 'binary.json'\ninputs = ['x.mean', 'y.mean']\nthreshold = 0.5\nlabel = 'old'",
                 "there is no label \"old\"; there are good, worn",

@@ -36,6 +36,8 @@ fn a_body_has_its_own_keys_and_what_makes_no_sense_is_named() {
         ("body = \"firehose\"\nsource_arn = \"fleet\"", "not of the form arn:aws:firehose:"),
         ("headers = { Content-Length = \"5\" }", "Content-Length says how long the request is"),
         ("headers = { transfer-encoding = \"chunked\" }", "transfer-encoding says"),
+        ("headers = { Authorization = \"Bearer env:T\" }", "only a value that begins with env:"),
+        ("body = \"splunk\"\ntoken = \"Splunk t\"", "a token has no spaces"),
         ("body = \"firehose\"\nheaders = { X-Amz-Firehose-Access-Key = \"k\" }", "headers of its protocol"),
         ("body = \"splunk\"\ntoken = \"t\"\nheaders = { authorization = \"Splunk t\" }", "headers of its protocol"),
         (
@@ -51,6 +53,9 @@ fn a_body_has_its_own_keys_and_what_makes_no_sense_is_named() {
         let problems = wrong(&sink(keys));
         assert!(problems.len() == 1 && problems[0].contains(expected), "{keys}: {problems:?}");
     }
+    assert!(wrong(&sink("").replace("a.b", "me:secret@a.b"))[0].contains("holds a login, which is not sent"));
+    let cloud = sink("body = \"splunk\"\ntoken = \"t\"").replace("a.b", "http-inputs-a.splunkcloud.com");
+    assert!(right(&cloud).sinks[0].sink.notes()[0].contains("set acknowledge = false"));
     let whole = sink("body = \"splunk\"\ntoken = \"t\"").replace("8088", "8088/services/collector/event");
     assert!(wrong(&whole)[0].contains("the address of the collector alone"));
 }
@@ -86,6 +91,8 @@ fn what_people_look_for_is_found() {
     let sink = |keys: &str| format!("[[sink]]\nname = \"a\"\n{keys}\n");
     let search = sink("type = \"opensearch\"\nurl = \"https://search\"\nuser = \"u\"");
     assert!(wrong(&search)[0].contains("did you mean `username`?"));
+    let bulk = sink("type = \"opensearch\"\nurl = \"https://search/_bulk\"");
+    assert!(wrong(&bulk)[0].contains("ends with /_bulk"));
     if cfg!(feature = "postgres") {
         let database = sink("type = \"postgres\"\nurl = \"postgres://u@db/fleet\"\nraw = \"r\"\ndatabase = \"fleet\"");
         let problems = wrong(&database);

@@ -130,6 +130,8 @@ fn splunk(section: &mut Section<'_>, is_asked_for: bool) -> SplunkForm {
     let token = token.and_then(|text| from_environment(section, "token", text)).unwrap_or(Secret(String::new()));
     if !is_visible(&token.0) {
         section.blame("token", "a token has visible characters of ASCII only");
+    } else if token.0.contains(' ') {
+        section.blame("token", "a token has no spaces; the word Splunk comes before it by itself");
     }
     let acknowledge = section.boolean("acknowledge");
     let within = section.duration("acknowledge_timeout");

@@ -103,8 +103,19 @@ const KEYS: &[Key] = &[
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
     let url = section.text("url").unwrap_or_default();
+    let behind_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    if behind_scheme.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+        section.blame("url", "holds a login, which is not sent; give it as headers = { Authorization = \"env:NAME\" }");
+    }
     let mut headers = Vec::new();
     for (name, value) in section.headers("headers") {
+        if value.contains(" env:") {
+            section.blame(
+                "headers",
+                format!("{name}: only a value that begins with env: is taken from the environment, as a whole"),
+            );
+            continue;
+        }
         if OF_THE_REQUEST.contains(&name.to_ascii_lowercase().as_str()) {
             section.blame("headers", format!("{name} says how long the request is, or how it is sent, which the sink does by itself; leave it away"));
             continue;
@@ -180,6 +191,7 @@ fn record_bytes_soft(form: &Form, request_bytes_max: usize) -> usize {
     }
 }
 
+const OF_CLOUD: &str = "Splunk Cloud acknowledges to Amazon Data Firehose only, so nothing would ever count as delivered; set acknowledge = false";
 const UNACKNOWLEDGED: &str = "acknowledge = false: what Splunk's collector has received counts as delivered, although it is in memory only until an indexer has written it";
 
 /// How much gets through where each record waits for its acknowledgement.
@@ -250,6 +262,9 @@ impl ConfiguredSink for HttpTarget {
 
     fn notes(&self) -> Vec<String> {
         let of_form = match &self.form {
+            Form::Splunk(form) if form.acknowledged_within.is_some() && self.origin().contains(".splunkcloud.com") => {
+                Some(OF_CLOUD.to_owned())
+            }
             Form::Splunk(form) if form.acknowledged_within.is_none() => Some(UNACKNOWLEDGED.to_owned()),
             Form::Splunk(_) => Some(throughput(&self.delivery)),
             Form::Plain(_) | Form::Firehose(_) => None,

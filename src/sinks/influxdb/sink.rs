@@ -39,6 +39,10 @@ const ANSWER_BYTES_MAX: usize = 2 << 10;
 /// The stream with the readings.
 const RAW: &str = "raw";
 
+/// Where the servers are written to, which people know by heart.
+const WRITE_PATHS: [&str; 6] =
+    ["/api/v2/write", "/api/v3/write_lp", "/api/v1/write", "/influx/write", "/influx/api/v2/write", "/write"];
+
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
     key_of(GROUP, "server", Kind::Choice(Server::NAMES), Required { example: "\"influxdb2\"" },
@@ -115,6 +119,12 @@ fn place(section: &mut Section<'_>, server: Server, is_known: bool) -> Place {
     if url.contains(['@', '?', '#']) {
         section.blame("url", "names the server alone; logins and places have keys of their own");
     }
+    if let Some(path) = WRITE_PATHS.iter().find(|path| url.trim_end_matches('/').ends_with(**path)) {
+        section.blame(
+            "url",
+            format!("ends with {path}, and the path of its API comes behind url by itself; leave it away"),
+        );
+    }
     let (needed, allowed): (&[&str], &[&str]) = match server {
         Server::Influx1 => (&["database"], &["database", "retention_policy"]),
         Server::Influx2 => (&["org", "bucket"], &["org", "bucket"]),
@@ -136,6 +146,9 @@ fn place(section: &mut Section<'_>, server: Server, is_known: bool) -> Place {
 
 fn login(section: &mut Section<'_>, server: Option<Server>) -> Login {
     let token = section.text("token").and_then(|text| from_environment(section, "token", text));
+    if token.as_ref().is_some_and(|token| token.0.contains(' ')) {
+        section.blame("token", "a token has no spaces; the word Token or Bearer comes before it by itself");
+    }
     let username = section.text("username");
     let password = section.text("password").and_then(|text| from_environment(section, "password", text));
     if let Some(server) = server.filter(|server| username.is_some() && server.knows_tokens_only()) {

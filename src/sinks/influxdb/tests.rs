@@ -31,6 +31,13 @@ fn what_is_configured_is_described() {
     assert!(described(&two.replace("https://influx", "http://127.0.0.1")).1.is_empty());
     let (_, notes) = described(&two.replace("\ntoken = 't0k3n'", ""));
     assert_eq!(notes, ["there is no token: InfluxDB 2 takes nothing, unless it asks for none"]);
+    for (wrong, right, words) in [
+        ("8086/api/v2/write'", "8086'", "ends with /api/v2/write"),
+        ("token = 'Token t0k3n'", "token = 't0k3n'", "a token has no spaces"),
+    ] {
+        let problems = read(&two.replace(right, wrong)).err().unwrap_or_default();
+        assert!(problems.contains(words) && problems.contains("1 problem in"), "{problems}");
+    }
     // What belongs to it is not known then, so nothing else is wrong.
     for server in ["", "server = 'influxdb'\n"] {
         let problems = read(&two.replace("server = 'influxdb2'\n", server)).err().unwrap_or_default();

@@ -75,6 +75,8 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         section.blame("url", "holds a login, which would be shown; use username and password");
     } else if url.contains(['?', '#']) {
         section.blame("url", "goes on behind the path; only scheme, host, port and path are used");
+    } else if url.trim_end_matches('/').ends_with("/_bulk") {
+        section.blame("url", "ends with /_bulk, which comes behind url by itself; leave it away");
     }
     let text = section.text("index").unwrap_or_default();
     let index = IndexTemplate::parse(&text).unwrap_or_else(|problem| {
