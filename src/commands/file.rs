@@ -133,7 +133,7 @@ impl fmt::Display for Status {
                     let _ = write!(text, ", {} behind", approximate_size(*lag_bytes));
                 }
                 if *damaged {
-                    text.push_str(", damaged: the rest is not read");
+                    text.push_str(", damaged: the rest is not read, and what was may be wrong");
                 }
                 text
             };
@@ -165,7 +165,7 @@ mod tests {
             .expect("as it is sent");
         let expected = r"
 /d/*.log: 2 files, 5 lines stored since the start, the newest 1.5 m ago, 40 KiB behind, 1 line refused, 1 file known as a copy, 1 file cut, 1 compressed file damaged, 2 KiB lost
-  /d/a\u{1b}.log: read, 10 of 40970 bytes, 40 KiB behind, damaged: the rest is not read
+  /d/a\u{1b}.log: read, 10 of 40970 bytes, 40 KiB behind, damaged: the rest is not read, and what was may be wrong
   and 1 more
 
 /e/*: 0 files, 5 lines stored since the start, the newest 1.5 m ago, 40 KiB behind, 1 line refused
