@@ -19,7 +19,7 @@ use crate::heartbeat::Beat;
 use crate::mqtt::bridging::{BridgeEnd, LinkEnd};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Who ends takes no links either so soon after the last one.
+/// When the gateway ends, it takes no more links within this time after it has dropped the last one.
 const ENDING_WITHIN: Duration = Duration::from_millis(500);
 
 /// What the thread needs.

@@ -20,6 +20,7 @@ use crate::core::detection::detectors::profile::Rule;
 use crate::core::identity::NamedStream;
 use crate::core::link::{Class, Classes, LinkSettings};
 use crate::core::rulebook::{NamedModel, Threshold};
+use crate::counter::many;
 use crate::errors::with_causes;
 use crate::ingest::Ingest;
 use crate::ingest::explain::{self, Explained};
@@ -265,11 +266,12 @@ fn store(capacity: &Capacity, held: &Held) -> String {
 fn model_line(model: &NamedModel, threshold: Option<&Threshold>) -> String {
     let of = model.model();
     let size = match of.size() {
-        (0, weights) => format!("{weights} weights"),
-        (trees, nodes) => format!("{trees} trees with {nodes} nodes"),
+        (0, weights) => many(weights as u64, "weight"),
+        (trees, nodes) => format!("{} with {}", many(trees as u64, "tree"), many(nodes as u64, "node")),
     };
     let window = format_duration(Duration::from_millis(model.window_ms().unsigned_abs()));
-    let mut line = format!("{}, {size}, {} inputs over {window}", of.algorithm(), model.inputs().len());
+    let inputs = many(model.inputs().len() as u64, "input");
+    let mut line = format!("{}, {size}, {inputs} over {window}", of.algorithm());
     match threshold {
         None => line.push_str("; asked by rules only"),
         Some(Threshold { above, label, from, .. }) => {
@@ -306,7 +308,7 @@ fn link_line(link: &LinkConfiguration) -> String {
             let file = file.as_ref().map(|file| file.display().to_string());
             let asked: Vec<String> = file.into_iter().chain(interface.clone()).collect();
             if asked.is_empty() {
-                "metered for all that is known".to_owned()
+                "nothing says whether it is metered".to_owned()
             } else {
                 format!("metered as {} says", asked.join(" or "))
             }

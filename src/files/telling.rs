@@ -18,7 +18,7 @@ pub fn tell(note: &Note) {
             );
         }
         Note::Known { path, original } => {
-            tracing::info!("{path} is a copy of {original}, of which all of it was read, and is not read again");
+            tracing::info!("{path} is a copy of {original}: what was read of that one is not read again");
         }
         Note::Copy { path, original } => tracing::info!(
             "{path} is what {original} was before it was cut; what was written between copy and cut, if anything, is lost"

@@ -47,10 +47,16 @@ pub struct Refused<'r> {
 #[derive(Debug, Default)]
 pub struct UndecodableKinds(Mutex<Kinds>);
 
+#[derive(Debug)]
+struct Known {
+    kind: UndecodableKind,
+    /// It was found out what would take it.
+    is_examined: bool,
+}
+
 #[derive(Debug, Default)]
 struct Kinds {
-    /// With whether it was examined.
-    kinds: VecDeque<(UndecodableKind, bool)>,
+    kinds: VecDeque<Known>,
     advised: HashSet<String>,
     examined: Option<Instant>,
 }
@@ -65,14 +71,14 @@ impl UndecodableKinds {
     /// The oldest first.
     pub fn list(&self) -> Vec<UndecodableKind> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.kinds.iter().map(|(kind, _)| kind.clone()).collect()
+        known.kinds.iter().map(|known| known.kind.clone()).collect()
     }
 }
 
 impl Kinds {
     fn note(&mut self, refused: Refused<'_>, now: Instant, hint: impl FnOnce() -> String) -> Option<String> {
         let Refused { reason, topic, sample, count } = refused;
-        let is_it = |(kind, _): &(UndecodableKind, bool)| kind.reason == reason && kind.topic == topic;
+        let is_it = |known: &Known| known.kind.reason == reason && known.kind.topic == topic;
         let place = self.kinds.iter().position(is_it).unwrap_or_else(|| {
             if self.kinds.len() == KINDS_MAX {
                 self.kinds.pop_front();
@@ -80,10 +86,11 @@ impl Kinds {
             let shown = &sample[..sample.len().min(4 * SAMPLE_CHARS)];
             let sample = String::from_utf8_lossy(shown).chars().take(SAMPLE_CHARS).collect();
             let (reason, topic, hint) = (Cow::Borrowed(reason), topic.to_owned(), why(reason).to_owned());
-            self.kinds.push_back((UndecodableKind { reason, topic, count: 0, sample, hint }, false));
+            let kind = UndecodableKind { reason, topic, count: 0, sample, hint };
+            self.kinds.push_back(Known { kind, is_examined: false });
             self.kinds.len() - 1
         });
-        let (kind, is_examined) = &mut self.kinds[place];
+        let Known { kind, is_examined } = &mut self.kinds[place];
         kind.count += count;
         if *is_examined || self.examined.is_some_and(|examined| now.duration_since(examined) < EXAMINED_EVERY) {
             return None;

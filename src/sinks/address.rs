@@ -1,4 +1,4 @@
-//! Whether two addresses of a configuration lead to one server, as far as they say so themselves: nothing is resolved, so a server that has two names is two servers here.
+//! What addresses of a configuration say, above all whether two lead to one server, as far as they say so themselves: nothing is resolved, so a server that has two names is two servers here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,6 +21,12 @@ fn plain_host(host: &str) -> String {
 /// Whether both are the same place of the same server: a port that is left away is that of the scheme, and a slash at the end says nothing.
 pub fn is_same_url(one: &str, other: &str) -> bool {
     parts_of(one) == parts_of(other)
+}
+
+/// Whether a user stands before the host.
+pub fn holds_login(url: &str) -> bool {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
 }
 
 /// Host, port and path.
@@ -52,6 +58,19 @@ mod tests {
         }
         for (one, other) in [("db", "db.example.com"), ("127.0.0.1", "127.0.0.2"), ("10.0.0.1", "10.0.0.10")] {
             assert!(!is_same_host(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_login_stands_before_the_host_and_nowhere_else() {
+        for (url, expected) in [
+            ("https://me:secret@host/in", true),
+            ("http://me@host?x", true),
+            ("https://host/@me", false),
+            ("https://host?to=a@b", false),
+            ("https://host", false),
+        ] {
+            assert_eq!(holds_login(url), expected, "{url}");
         }
     }
 

@@ -94,9 +94,9 @@ impl Name {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
         let base = family.rsplit_once('/').map_or(&*family, |(_, name)| name);
         let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
-        let (stem, extension) = base.rsplit_once('.').unwrap_or((base, ""));
-        let behind = name.strip_prefix(stem).unwrap_or_default();
-        // What is between stem and extension, and what follows.
+        let (bare, extension) = base.rsplit_once('.').unwrap_or((base, ""));
+        let behind = name.strip_prefix(bare).unwrap_or_default();
+        // What stands before the extension, and behind it.
         let (between, after) = match extension {
             // `messages.1` and `messages-20261130` are rotations, and `pump-7` is another file than `pump-8`.
             "" if behind.starts_with('.') || is_date(&digits(behind)) => ("", behind),

@@ -220,7 +220,7 @@ pub enum Note {
         /// Bytes that were not read.
         unread_bytes: u64,
     },
-    /// A file is a copy of what was read: it is not read again.
+    /// A file is a copy of another one: what was read of that one is not read again.
     Known {
         /// The copy.
         path: String,

@@ -37,7 +37,7 @@ pub struct Budget {
     busy_until_us: u64,
     /// When a class was last refused for the rate.
     wanted_us: [Option<u64>; Class::ALL.len()],
-    /// The budget that a class waits for because its next record is longer than what is left.
+    /// What [`Self::waits_for_room`] said when a class asked last, for the status.
     too_long: [Option<Waiting>; Class::ALL.len()],
     advanced_us: Option<u64>,
     /// If spending is stored before it happens.
@@ -168,13 +168,13 @@ impl Budget {
         if !self.is_metered() {
             return Permit::Go { bytes_max: usize::MAX };
         }
-        self.too_long[class.index()] = self.is_too_long(class, first_bytes, 0);
+        self.too_long[class.index()] = self.waits_for_room(class, first_bytes, 0);
         if let Some(waiting) = self.waits_for(class, 0, now).or(self.too_long[class.index()]) {
             return Permit::Wait { waiting, at_us: self.looks_again_us(waiting, now) };
         }
         // An estimate is no expense: what it leaves no room for waits for an answer, and not for another day.
         let reserved = self.reserved;
-        if self.waits_for(class, reserved, now).or(self.is_too_long(class, first_bytes, reserved)).is_some() {
+        if self.waits_for(class, reserved, now).or(self.waits_for_room(class, first_bytes, reserved)).is_some() {
             return Permit::Later { at_us: now.steady_us + ANSWER_US };
         }
         // Of what can wait there is one request at a time, so what is urgent shares the link with one of them at most.
@@ -276,9 +276,9 @@ impl Budget {
         of_month.into_iter().chain(of_day).min().unwrap_or(usize::MAX)
     }
 
-    /// The budget whose rest is too small for a record of which a new one would hold more: it waits for that. What no budget would ever hold
-    /// goes as long as there is something left.
-    fn is_too_long(&self, class: Class, first_bytes: usize, under_way: u64) -> Option<Waiting> {
+    /// The budget whose next period a class waits for, because its first record does not fit into what is left, and would fit into a whole one.
+    /// A record that fits into no budget goes as long as anything is left.
+    fn waits_for_room(&self, class: Class, first_bytes: usize, under_way: u64) -> Option<Waiting> {
         // Nobody else wants what alerts leave, and an alert that waits for tomorrow is none.
         if class == Class::Alerts {
             return None;

@@ -17,6 +17,7 @@ use crate::keys::key::{Group, Key, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{KIB, MIB, format_size};
+use crate::sinks::address;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::{self, Counted};
@@ -103,8 +104,7 @@ const KEYS: &[Key] = &[
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
     let url = section.text("url").unwrap_or_default();
-    let behind_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
-    if behind_scheme.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+    if address::holds_login(&url) {
         section.blame("url", "holds a login, which is not sent; give it as headers = { Authorization = \"env:NAME\" }");
     }
     let mut headers = Vec::new();

@@ -39,9 +39,10 @@ const ANSWER_BYTES_MAX: usize = 2 << 10;
 /// The stream with the readings.
 const RAW: &str = "raw";
 
-/// Where the servers are written to, which people know by heart.
-const WRITE_PATHS: [&str; 6] =
-    ["/api/v2/write", "/api/v3/write_lp", "/api/v1/write", "/influx/write", "/influx/api/v2/write", "/write"];
+/// Paths of the servers' APIs, which people copy from other programs; of two that fit, the longer one is first.
+const WRITE_PATHS: [&str; 4] = ["/api/v2/write", "/api/v3/write_lp", "/api/v1/write", "/write"];
+/// Words that a token is sent with.
+const TOKEN_SCHEMES: [&str; 2] = ["Token ", "Bearer "];
 
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
@@ -146,8 +147,8 @@ fn place(section: &mut Section<'_>, server: Server, is_known: bool) -> Place {
 
 fn login(section: &mut Section<'_>, server: Option<Server>) -> Login {
     let token = section.text("token").and_then(|text| from_environment(section, "token", text));
-    if token.as_ref().is_some_and(|token| token.0.contains(' ')) {
-        section.blame("token", "a token has no spaces; the word Token or Bearer comes before it by itself");
+    if token.as_ref().is_some_and(|token| TOKEN_SCHEMES.iter().any(|scheme| token.0.starts_with(scheme))) {
+        section.blame("token", "the word Token or Bearer comes before it by itself; write the token alone");
     }
     let username = section.text("username");
     let password = section.text("password").and_then(|text| from_environment(section, "password", text));

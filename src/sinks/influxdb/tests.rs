@@ -33,7 +33,9 @@ fn what_is_configured_is_described() {
     assert_eq!(notes, ["there is no token: InfluxDB 2 takes nothing, unless it asks for none"]);
     for (wrong, right, words) in [
         ("8086/api/v2/write'", "8086'", "ends with /api/v2/write"),
-        ("token = 'Token t0k3n'", "token = 't0k3n'", "a token has no spaces"),
+        // The rest of the path belongs to url.
+        ("8086/insert/0/influx/write'", "8086'", "ends with /write,"),
+        ("token = 'Token t0k3n'", "token = 't0k3n'", "write the token alone"),
     ] {
         let problems = read(&two.replace(right, wrong)).err().unwrap_or_default();
         assert!(problems.contains(words) && problems.contains("1 problem in"), "{problems}");

@@ -13,6 +13,7 @@ use crate::keys::key::{Group, Key, key_of, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{KIB, MIB};
+use crate::sinks::address;
 use crate::sinks::aws::AwsConnection;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
@@ -70,8 +71,7 @@ const KEYS: &[Key] = &[
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
     let url = section.text("url").unwrap_or_default();
-    let (host, _) = authority_and_path(&url);
-    if host.contains('@') {
+    if address::holds_login(&url) {
         section.blame("url", "holds a login, which would be shown; use username and password");
     } else if url.contains(['?', '#']) {
         section.blame("url", "goes on behind the path; only scheme, host, port and path are used");
@@ -97,11 +97,6 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         request_bytes_max: delivery.request_bytes_max,
         delivery,
     })
-}
-
-fn authority_and_path(url: &str) -> (&str, &str) {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
 }
 
 fn read_login(section: &mut Section<'_>, surroundings: &Surroundings<'_>, url: &str) -> Login {
